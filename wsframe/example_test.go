@@ -1,0 +1,81 @@
+package wsframe_test
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/pulsewheel/pulsewheel/wsframe"
+)
+
+// A connection's reads are decoded as they come. Here a message of two frames arrives in three reads, with a ping
+// between its frames.
+func ExampleDecoder() {
+	mask := [4]byte{1, 2, 3, 4}
+	stream := wsframe.AppendMasked(nil, wsframe.Text, false, []byte("Hel"), mask)
+	stream = wsframe.AppendMasked(stream, wsframe.Ping, true, []byte("?"), mask)
+	stream = wsframe.AppendMasked(stream, wsframe.Continuation, true, []byte("lo"), mask)
+	reads := [][]byte{stream[:7], stream[7:20], stream[20:]}
+
+	lim := &wsframe.Limits{MessageBytesMax: 64 << 10, FragmentsMax: 1024, EmptyFragmentsMax: 16}
+	var d wsframe.Decoder
+	var out []byte
+	for _, buf := range reads {
+		for {
+			m, n, ok, err := d.Next(lim, buf)
+			if err != nil {
+				fmt.Println("close the connection:", err)
+				return
+			}
+			if !ok {
+				break
+			}
+			fmt.Printf("%v %q in %d frames\n", m.Opcode, m.Payload, m.Frames)
+			if m.Opcode == wsframe.Ping {
+				out = wsframe.AppendFrame(out, wsframe.Pong, m.Payload)
+			}
+			buf = buf[n:]
+		}
+	}
+	fmt.Printf("to send: % x, idle: %v\n", out, d.Idle())
+	// Output:
+	// ping "?" in 1 frames
+	// text "Hello" in 2 frames
+	// to send: 8a 01 3f, idle: true
+}
+
+// An error of the peer carries the code that the connection is closed with.
+func ExampleProtocolError() {
+	var d wsframe.Decoder
+	unmasked := wsframe.AppendFrame(nil, wsframe.Text, []byte("from a client"))
+	_, _, _, err := d.Next(&wsframe.Limits{}, unmasked)
+	perr, _ := errors.AsType[*wsframe.ProtocolError](err)
+	fmt.Printf("%d %s\n% x\n", perr.Code, perr.Reason, wsframe.AppendClose(nil, perr.Code, ""))
+	// Output:
+	// 1002 unmasked-frame
+	// 88 02 03 ea
+}
+
+// The handshake of a server: collect bytes until the head is complete, judge it, answer.
+func ExampleAppendUpgrade() {
+	received := []byte("GET /chat HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	scanned := 0
+	head, n, err := wsframe.ParseHead(received, &scanned, wsframe.HeadLimits{Bytes: 8 << 10, Headers: 64})
+	if err != nil {
+		refusal, _ := errors.AsType[*wsframe.Refusal](err)
+		fmt.Printf("%s", wsframe.AppendRefusal(nil, refusal))
+		return
+	}
+	if n == 0 {
+		return // Not complete yet: read more.
+	}
+	if refusal := wsframe.CheckUpgrade(&head); refusal != nil {
+		fmt.Printf("%s", wsframe.AppendRefusal(nil, refusal))
+		return
+	}
+	response, err := wsframe.AppendUpgrade(nil, &head, wsframe.Accept{})
+	fmt.Printf("%s %v\n%.34s\n", head.Path, err, response)
+	// Output:
+	// /chat <nil>
+	// HTTP/1.1 101 Switching Protocols
+}

@@ -24,3 +24,6 @@ require (
 	golang.org/x/sync v0.22.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )
+
+// What npm installs brings Go files of its own.
+ignore ./client/e2e/node_modules

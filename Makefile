@@ -1,0 +1,136 @@
+# Pulsewheel: every way to build, run and check it. `make help` lists the targets.
+
+GO ?= go
+
+# Tools, pinned. They are compiled by `go run` on first use and cached by Go.
+GOLANGCI_LINT = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOFUMPT       = $(GO) run mvdan.cc/gofumpt@v0.12.0
+BENCHSTAT     = $(GO) run golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
+
+# What a call may change: make fuzz FUZZTIME=5m
+FUZZTIME         ?= 30s
+BENCH            ?= .
+BENCH_COUNT      ?= 1
+LOAD_CONNECTIONS ?= 2000
+LOAD_DURATION    ?= 10s
+LOAD_PORT        ?= 18080
+ADMIN_PORT       ?= 18081
+RUN_ARGS         ?=
+
+# Linux is what the server is built for; kqueue systems are kept compiling.
+LINUX_ARCHS   = amd64 arm64 riscv64
+OTHER_SYSTEMS = darwin/arm64 darwin/amd64 freebsd/amd64
+
+# Only the race detector needs cgo and with it a C compiler. Everything else is
+# built without, so that a clone, Go and make are enough.
+export CGO_ENABLED = 0
+
+# Outside a repository, or in one that belongs to another user, Go can't read the
+# commit and would refuse to build.
+ifeq ($(shell git rev-parse --verify --quiet HEAD 2>/dev/null),)
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+endif
+
+# Not what npm installs: some of its packages bring Go files of their own.
+GO_FILES = $(shell find . -name node_modules -prune -o -name '*.go' -print)
+
+.DEFAULT_GOAL := help
+.PHONY: help build run demo test test-client race fuzz bench benchstat load lint fmt fmt-check tidy tidy-check vet cross marks check integration clean
+
+help: ## Show the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Compile the server to bin/pulsewheel
+	$(GO) build -trimpath -o bin/pulsewheel ./cmd/pulsewheel
+
+run: build ## Build and start the server on :8080, admin on 127.0.0.1:8081 (RUN_ARGS adds options)
+	bin/pulsewheel serve $(RUN_ARGS)
+
+demo: build ## Start the server with text heartbeats every 10 s, and a page that shows them
+	@echo 'open http://127.0.0.1:8081/demo'
+	bin/pulsewheel serve --echo --heartbeat-mode text --heartbeat-interval 10s --heartbeat-timeout 30s $(RUN_ARGS)
+
+test: ## Run every test that needs no browser, root or outside service
+	$(GO) test ./...
+
+test-client: ## Run the browser client's unit tests (needs node 20)
+	node --test client/test/*.test.js
+
+race: ## Run the tests under the race detector, ownership checks on (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+fuzz: ## Run each fuzzer for FUZZTIME (30s)
+	@set -e; for package in $$($(GO) list ./...); do \
+		fuzzers=$$($(GO) test -list '^Fuzz' $$package); \
+		for fuzzer in $$(echo "$$fuzzers" | grep '^Fuzz' || true); do \
+			echo "== $$package $$fuzzer"; \
+			$(GO) test -run '^$$' -fuzz "^$$fuzzer\$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+bench: ## Run the benchmarks matching BENCH (all), BENCH_COUNT times (1)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) ./...
+
+benchstat: ## Compare two saved outputs of `make bench`: make benchstat OLD=a.txt NEW=b.txt
+	$(BENCHSTAT) $(OLD) $(NEW)
+
+load: build ## Start a server and drive it with each scenario of the load harness
+	$(GO) build -trimpath -o bin/bench ./bench
+	@set -e; target=ws://127.0.0.1:$(LOAD_PORT)/ws; \
+	bin/pulsewheel serve --echo --heartbeat-interval 2s --heartbeat-timeout 6s \
+		--listen 127.0.0.1:$(LOAD_PORT) --admin-listen 127.0.0.1:$(ADMIN_PORT) & server=$$!; \
+	trap 'kill $$server 2>/dev/null; wait $$server' EXIT; \
+	tries=0; until bin/bench idle --target $$target --connections 1 --duration 10ms --settle 0s >/dev/null 2>&1; do \
+		tries=$$((tries + 1)); \
+		[ $$tries -lt 50 ] && kill -0 $$server || { echo "the server doesn't answer at $$target" >&2; exit 1; }; \
+		sleep 0.1; \
+	done; \
+	for scenario in idle heartbeat echo storm; do \
+		echo "== $$scenario"; \
+		bin/bench $$scenario --target $$target --connections $(LOAD_CONNECTIONS) --duration $(LOAD_DURATION) --pid $$server; \
+	done
+
+lint: ## Run the linters of .golangci.yml
+	$(GOLANGCI_LINT) run ./...
+
+fmt: ## Format the Go code
+	$(GOFUMPT) -w $(GO_FILES)
+
+fmt-check: ## Fail if the Go code isn't formatted
+	@unformatted=$$($(GOFUMPT) -l $(GO_FILES)) || exit 1; \
+	if [ -n "$$unformatted" ]; then echo "not formatted, run make fmt:"; echo "$$unformatted"; exit 1; fi
+
+tidy: ## Make go.mod and go.sum match the code
+	$(GO) mod tidy
+
+tidy-check: ## Fail if go.mod or go.sum don't match the code
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+
+vet: ## Run go vet, on the integration tests and the invariants build too
+	$(GO) vet ./...
+	$(GO) vet -tags integration,invariants ./...
+
+cross: ## Build for every Linux architecture, vet for the systems with kqueue
+	@set -e; for arch in $(LINUX_ARCHS); do \
+		echo "== build linux/$$arch"; GOOS=linux GOARCH=$$arch $(GO) build ./...; \
+	done; \
+	for system in $(OTHER_SYSTEMS); do \
+		echo "== vet $$system"; GOOS=$${system%/*} GOARCH=$${system#*/} $(GO) vet ./...; \
+	done
+
+marks: ## Fail on marks of unfinished work and on a race detector switched off
+	@if grep -rnE 'TODO|FIXME|XXX|HACK|//go:norace' --include='*.go' --include='*.js' --include='*.mjs' --include='*.html' \
+		--exclude-dir=node_modules --exclude-dir=.git .; then echo "finish it, or open an issue and say it in a sentence"; exit 1; fi
+
+check: fmt-check tidy-check vet lint race cross marks ## Everything a change must pass, besides test
+
+# Tests behind the build tag `integration` need programs that a fresh machine may
+# lack: HAProxy for two nodes behind a proxy, node and npm for the `ws` package,
+# Chromium for the page. Such a test fails, and doesn't skip, when its program is
+# missing; .ci/run installs them.
+integration: build ## Run the tests that need HAProxy, node or a browser as well
+	$(GO) test -tags integration -count 1 ./...
+
+clean: ## Remove what was built
+	rm -rf bin

@@ -88,18 +88,31 @@ type Accept struct {
 // it was: ErrNotUpgrade for another head, ErrNotOffered for a subprotocol or extension that the client did not
 // offer, ErrHeaderInvalid for a field that is not fit to be sent or that the handshake itself sets.
 func AppendUpgrade(dst []byte, h *Head, a Accept) ([]byte, error) {
+	return new(Upgrader).Append(dst, h, a)
+}
+
+// Upgrader is AppendUpgrade for who upgrades often: it is used again and again, by one goroutine at a time, so that an
+// upgrade leaves some 24 bytes to the collector instead of 300. The zero value is ready.
+type Upgrader struct {
+	conn memoryConn
+}
+
+// Append is AppendUpgrade.
+func (u *Upgrader) Append(dst []byte, h *Head, a Accept) ([]byte, error) {
 	if CheckUpgrade(h) != nil {
 		return dst, ErrNotUpgrade
 	}
 	if err := a.check(h); err != nil {
 		return dst, err
 	}
-	m := memoryConn{accept: a, dst: dst}
+	m := &u.conn
+	m.read, m.accept, m.dst = 0, a, dst
+	defer func() { m.accept, m.dst = Accept{}, nil }()
 	copy(m.request[:], requestBeforeKey)
 	copy(m.request[keyTextAt:], h.known[fieldKey].value)
 	copy(m.request[keyTextAt+keyTextSize:], requestAfterKey)
-	u := ws.Upgrader{ReadBufferSize: upgraderBufferBytes, WriteBufferSize: upgraderBufferBytes, Header: &m}
-	if _, err := u.Upgrade(&m); err != nil {
+	up := ws.Upgrader{ReadBufferSize: upgraderBufferBytes, WriteBufferSize: upgraderBufferBytes, Header: m}
+	if _, err := up.Upgrade(m); err != nil {
 		return dst, ErrNotUpgrade
 	}
 	return m.dst, nil

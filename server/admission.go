@@ -1,0 +1,149 @@
+package server
+
+import (
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/pulsewheel/pulsewheel/wsframe"
+)
+
+// admission decides which upgrades are taken. A decision costs a few atomic operations, and a lock only with a limit for each
+// address.
+type admission struct {
+	// Immutable.
+	perAddress int // 0: none
+
+	// Shared; mu guards.
+	mu        sync.Mutex
+	addresses map[netip.Prefix]int32 // connections, where perAddress counts them
+	rate      meter                  // accepted upgrades
+	retries   meter                  // retry slots handed out
+}
+
+// meter is a token bucket in its shortest form (GCRA): the time at which everything taken so far is paid off.
+type meter struct {
+	step  time.Duration // of one; 0: no limit
+	burst time.Duration
+	paid  time.Duration
+}
+
+// perSecond is a meter of so many a second with a burst of as many.
+func perSecond(n int) meter {
+	if n <= 0 {
+		return meter{}
+	}
+	return meter{step: time.Second / time.Duration(n), burst: time.Second}
+}
+
+// take takes one if there is one.
+func (m *meter) take(now time.Duration) bool {
+	if m.step == 0 {
+		return true
+	}
+	paid := max(m.paid, now)
+	if paid+m.step-now > m.burst {
+		return false
+	}
+	m.paid = paid + m.step
+	return true
+}
+
+// wait takes one in any case and tells how long until it is due, at most limit.
+func (m *meter) wait(now, limit time.Duration) time.Duration {
+	paid := max(m.paid, now)
+	if paid-now < limit {
+		m.paid = paid + m.step
+	}
+	return paid - now
+}
+
+// retryAfterMax bounds what a refused client is told to wait.
+const retryAfterMax = 2 * time.Minute
+
+// enter admits the connection under way, or says how it is refused. Who entered leaves when reaped.
+func (s *Server) enter(l *loop, slot uint32, r *record) (*wsframe.Refusal, rejection) {
+	if s.closing.Load() {
+		return s.unavailable("draining"), rejectDraining
+	}
+	if s.taken.Add(1) > s.limit {
+		s.taken.Add(-1)
+		return s.unavailable("limit"), rejectLimit
+	}
+	now := l.clock.read
+	a := &s.admission
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.perAddress > 0 {
+		if prefix, ok := addressPrefix(l.remoteAddr(slot, r).Addr()); ok {
+			if int(a.addresses[prefix]) >= a.perAddress {
+				s.taken.Add(-1)
+				return &wsframe.Refusal{
+					Status: http.StatusTooManyRequests, Reason: "address-limit", Text: "too many connections from this address",
+					Header: [][2]string{{"Retry-After", a.retryAfterLocked(now)}},
+				}, rejectAddress
+			}
+			a.addresses[prefix]++
+		}
+	}
+	if !a.rate.take(now) {
+		s.taken.Add(-1)
+		a.leaveLocked(l.remoteAddr(slot, r).Addr())
+		return &wsframe.Refusal{
+			Status: http.StatusServiceUnavailable, Reason: "rate-limit", Text: "too many connections at once",
+			Header: [][2]string{{"Retry-After", a.retryAfterLocked(now)}},
+		}, rejectRate
+	}
+	r.setFlag(flagEntered)
+	return nil, rejectNone
+}
+
+// unavailable refuses with 503 and a retry slot.
+func (s *Server) unavailable(reason string) *wsframe.Refusal {
+	s.admission.mu.Lock()
+	defer s.admission.mu.Unlock()
+	return &wsframe.Refusal{
+		Status: http.StatusServiceUnavailable, Reason: reason, Text: "no room at the moment",
+		Header: [][2]string{{"Retry-After", s.admission.retryAfterLocked(s.since())}},
+	}
+}
+
+// leave is enter taken back.
+func (s *Server) leave(l *loop, slot uint32, r *record) {
+	if !r.flag(flagEntered) {
+		return
+	}
+	s.taken.Add(-1)
+	if s.admission.perAddress > 0 {
+		s.admission.mu.Lock()
+		defer s.admission.mu.Unlock()
+		s.admission.leaveLocked(l.remoteAddr(slot, r).Addr())
+	}
+}
+
+func (a *admission) leaveLocked(address netip.Addr) {
+	prefix, ok := addressPrefix(address)
+	if a.perAddress == 0 || !ok {
+		return
+	}
+	if a.addresses[prefix]--; a.addresses[prefix] <= 0 {
+		delete(a.addresses, prefix)
+	}
+}
+
+// retryAfterLocked spreads those who are refused over the seconds in which there will be room: as many a second as retry slots are handed out.
+func (a *admission) retryAfterLocked(now time.Duration) string {
+	return strconv.Itoa(1 + int(a.retries.wait(now, retryAfterMax)/time.Second))
+}
+
+// addressPrefix is what counts as one address: of IPv6 the /64 that one host has for itself.
+func addressPrefix(address netip.Addr) (netip.Prefix, bool) {
+	bits := 32
+	if address.Is6() {
+		bits = 64
+	}
+	prefix, err := address.Prefix(bits)
+	return prefix, err == nil && prefix.IsValid()
+}

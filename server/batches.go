@@ -1,0 +1,73 @@
+package server
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/pulsewheel/pulsewheel/pool"
+)
+
+// loans is a batch on its way through the decoder pool. It is reused: a hand-off allocates nothing.
+type loans struct {
+	loop  *loop
+	now   moment
+	slots []uint32
+}
+
+// batchPool recycles loans between loops and workers.
+type batchPool struct {
+	// mu guards free.
+	mu   sync.Mutex
+	free []*loans
+}
+
+func (p *batchPool) get() *loans {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if last := len(p.free) - 1; last >= 0 {
+		b := p.free[last]
+		p.free = p.free[:last]
+		return b
+	}
+	return &loans{slots: make([]uint32, 0, batchLoans)}
+}
+
+func (p *batchPool) put(b *loans) {
+	b.loop, b.slots = nil, b.slots[:0]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.free) < decoderQueue {
+		p.free = append(p.free, b)
+	}
+}
+
+// serveByPool spreads the ready loans over the decoder pool in batches. If it is saturated they wait in the ring, in their order:
+// the loop is neither blocked, nor is anything dropped.
+func (l *loop) serveByPool() {
+	slots := l.ready
+	size := max(1, min(batchLoans, (len(slots)+l.server.decoderCount-1)/l.server.decoderCount))
+	for len(slots) > 0 {
+		n := min(size, len(slots))
+		b := l.server.batches.get()
+		b.loop, b.now = l, l.now
+		b.slots = append(b.slots, slots[:n]...)
+		if err := l.server.decoders.Submit(b); errors.Is(err, pool.ErrSaturated) {
+			l.server.batches.put(b)
+			l.starved.Store(true)
+			l.ring = append(l.ring, slots...)
+			return
+		}
+		slots = slots[n:]
+	}
+}
+
+// runBatch is what a worker of the decoder pool does.
+func (s *Server) runBatch(worker int, b *loans) {
+	x, l := s.workers[worker], b.loop
+	x.batch(l, b.now, b.slots)
+	x.publish()
+	s.batches.put(b)
+	if l.starved.Load() && l.starved.CompareAndSwap(true, false) {
+		l.sys.wake()
+	}
+}

@@ -1,0 +1,93 @@
+package server
+
+import "time"
+
+// Every bound of the server stands here, with its reason. Those that an operator may move are the defaults of Config; the others
+// are part of the design.
+const (
+	// Heartbeats: 25 s is shorter than the idle limit of every common proxy (nginx and AWS ALB cut at 60 s), and three of them
+	// must go unanswered before a peer counts as dead.
+	defaultHeartbeatInterval = 25 * time.Second
+	defaultHeartbeatTimeout  = 75 * time.Second
+	// What a client may ask for: below 5 s beats cost more than they tell, above 10 min they no longer fit the wheel.
+	defaultHeartbeatMin = 5 * time.Second
+	defaultHeartbeatMax = 10 * time.Minute
+	// A negotiated timeout is never longer, however long the interval asked for.
+	negotiatedTimeoutMax = 30 * time.Minute
+	// A heartbeat interval shorter than two ticks could not be kept.
+	heartbeatIntervalLeast = 2 * tick
+
+	// Handshake: from accept to the end of the upgrade, and the bytes of a request head. Browsers send below 2 KiB without cookies.
+	defaultHandshakeTimeout   = 5 * time.Second
+	defaultHandshakeSizeLimit = 8 << 10
+	handshakeLineBytesMax     = 4 << 10 // one header line; a cookie may fill half of the head
+	handshakeHeadersMax       = 100     // CVE-2024-37890: a header count must have an end
+
+	// Input: a whole message, the frames it may come in, and those of them that may be empty (CVE-2026-48779: tiny fragments
+	// amplify what a peer makes the server hold).
+	defaultMessageSizeLimit = 64 << 10
+	defaultMaxFragments     = 1024
+	emptyFragmentsMax       = 64
+	defaultControlRateLimit = 20
+
+	// Output: bytes a connection may hold unsent. Above half of it the server stops reading that connection.
+	defaultMaxBackpressure = 64 << 10
+	defaultSocketBuffer    = 64 << 10
+
+	// Closing: from the Close frame to close(2), however slow the peer is.
+	closeTimeout = 5 * time.Second
+
+	defaultShutdownTimeout = 30 * time.Second
+	defaultDrainRateLeast  = 1000
+	defaultReconnectRate   = 5000
+	// Of the shutdown timeout, the part in which all connections are told to go; the rest is for their Close frames.
+	drainShare = 0.8
+
+	// The wheel: 32,768 slots of 20 ms are 655 s, so that no interval of at most 10 minutes ever needs a second round.
+	tick       = 20 * time.Millisecond
+	wheelSlots = 32768
+	// Of the window that a beat may go to, how many slots are looked at.
+	slotProbes = 16
+
+	// A turn of the loop: bounded steps, so that no kind of work starves another.
+	eventsPerWait  = 256
+	acceptsPerTurn = 64
+	tasksPerTurn   = 4096
+	firesPerTurn   = 1024
+	loansPerTurn   = 1024
+
+	// A loan: what one connection may have served before it queues again behind the others.
+	loanBytesMax    = 64 << 10
+	loanMessagesMax = 64
+	readBytes       = 64 << 10 // the read buffer of a loop or of a decoder worker
+
+	// Batches for the decoder pool: long enough to pay for the hand-off, short enough to spread.
+	batchLoans      = 32
+	decoderQueue    = 1024 // batches that wait for a decoder, beyond it the loop keeps them
+	handlerQueue    = 4096 // deliveries that wait for a handler, beyond it the loan waits in the loop's ring
+	handlersPerCore = 64
+	// Ready connections that a loop serves itself: all that one wait reports. Measured on two cores, 8, 32 and 64 cost 0.2–0.8 µs and 0.3–0.5
+	// system calls an echo more than 256 (docs/performance.md): beyond it a loop is falling behind, and batches go to the pool.
+	defaultInlineBatch = eventsPerWait
+
+	// The process itself stood still: a lateness beyond both is taken out of the connections' time (ARCHITECTURE: Stalls).
+	stallLeast = max(250*time.Millisecond, 4*tick)
+
+	// Descriptors kept for everything that isn't a connection: listeners, epoll, admin, logs, profiles.
+	descriptorReserve = 64
+
+	// The text heartbeat: more bytes make it ordinary data.
+	jsonHeartbeatBytesMax = 512
+	jsonTimestampBytesMax = 64
+
+	// Of loops that differ by less than a tenth and this, none gets connections that another accepted.
+	balanceSlack = 16
+	// Of log lines that a peer can cause.
+	logLinesPerSecond = 5
+
+	recordBytes = 64
+	pageRecords = 1024
+	pagesMax    = 1 << 14 // 16,777,216 connections a loop: 24 bits of a token
+	sideShards  = 64
+	loopsMax    = 255 // 8 bits of a token, less the poller's reserved tokens
+)

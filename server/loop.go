@@ -1,0 +1,316 @@
+package server
+
+import (
+	crand "crypto/rand"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pulsewheel/pulsewheel/poller"
+	"github.com/pulsewheel/pulsewheel/timingwheel"
+)
+
+// loop is one event loop: its poller, its connections, their timers. One goroutine runs it, parked in Go's own poller while
+// there is nothing to do. See the table in doc.go for who may touch what.
+type loop struct {
+	// Immutable after newLoop.
+	server *Server
+	index  int
+	sys    sys
+
+	// Any goroutine, by their own rules.
+	table   table    // lookups; acquire and release are the loop's
+	sides   sides    // each shard has its lock
+	buffers *buffers // each class has its lock
+
+	// Owned by the goroutine in run; check with owner.
+	owner     owner
+	runner    *runner
+	wheel     *timingwheel.Wheel
+	listeners []*listener
+	clock     clock
+	now       moment // of this turn
+	events    []poller.Event
+	accepted  []poller.Accepted
+	ready     []uint32 // slots whose loan the loop has: to be served in this turn
+	ring      []uint32 // and those whose turn comes behind them: budget spent, or the decoder pool saturated
+	lingering []uint32 // closing connections that an event came for
+	gone      []uint32 // to be reaped at the end of the turn
+	parked    []uint32 // with deliveries that the saturated handler pool didn't take; a closing one may stand here twice
+	tasks     []task   // this turn's, swapped with posted
+	beatLoad  uint64   // heartbeats a tick of all connections, 32 bits of fraction
+	drain     drain
+	ids       *rand.ChaCha8
+	stopping  bool
+	fire      func(id uint32) // l.timer, made once
+
+	// Shared; mu guards.
+	mu     sync.Mutex
+	posted []task
+
+	// Atomic.
+	active     atomic.Int64
+	handshakes atomic.Int64
+	connMillis atomic.Uint32 // now.ms of this turn
+	starved    atomic.Bool   // loans wait in the ring for a decoder
+	lateness   histogram
+}
+
+// task is what other goroutines ask a loop to do.
+type task struct {
+	kind       taskKind
+	slot       uint32
+	generation uint32        // where no loan goes along
+	do         func(l *loop) // taskDo
+}
+
+type taskKind uint8
+
+const (
+	taskRunnable taskKind = iota // the loan goes along: serve it
+	taskClosing                  // the loan goes along: close it
+	taskOpened                   // upgraded: arm its heartbeat
+	taskFree                     // the handler knows of the end
+	taskParked                   // its delivery waits for the handler pool
+	taskDo                       // anything rare
+)
+
+func newLoop(s *Server, index int, system sys) *loop {
+	l := &loop{
+		server: s, index: index, sys: system,
+		buffers:  new(buffers),
+		runner:   newRunner(s, countBatchesLoop),
+		wheel:    timingwheel.New(wheelSlots),
+		events:   make([]poller.Event, eventsPerWait),
+		accepted: make([]poller.Accepted, acceptsPerTurn),
+	}
+	var seed [32]byte
+	_, _ = crand.Read(seed[:]) // never fails (crypto/rand)
+	l.ids = rand.NewChaCha8(seed)
+	l.sides.buffers = l.buffers
+	l.fire = l.timer
+	return l
+}
+
+// run turns until the loop is told to stop.
+func (l *loop) run() error {
+	l.owner.take()
+	l.clock.start(l.sys.now())
+	for !l.stopping {
+		if err := l.turn(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// borrowRunner readies the loop's runner for one connection whose loan the loop has.
+func (l *loop) borrowRunner(slot uint32, r *record) *runner {
+	x := l.runner
+	x.loop, x.slot, x.r, x.now, x.out = l, slot, r, l.now, x.out[:0]
+	return x
+}
+
+// turn is one round of the loop. Each step is bounded by a limit in limits.go; I/O comes before timers, so that bytes which are
+// there count before anybody is expired.
+func (l *loop) turn() error {
+	n, err := l.wait()
+	if err != nil {
+		return err
+	}
+	l.dispatch(l.events[:n])
+	l.serveReady()
+	l.runTasks()
+	l.fireTimers()
+	l.drainSome()
+	l.offerParked()
+	l.reap()
+	l.runner.publish()
+	return nil
+}
+
+// wait sleeps until an event, a wake-up or the next timer.
+func (l *loop) wait() (int, error) {
+	l.owner.check()
+	deadline := l.deadline()
+	l.clock.sleep(l.sys.now(), deadline)
+	n, err := l.sys.wait(l.events, deadline)
+	if err != nil {
+		return 0, fmt.Errorf("event loop %d: %w", l.index, err)
+	}
+	l.now = newMoment(l.clock.woke(l.sys.now()))
+	l.connMillis.Store(l.now.ms)
+	return n, nil
+}
+
+// deadline is when the loop has something to do even if nothing happens.
+func (l *loop) deadline() time.Duration {
+	if len(l.ring) > 0 && !l.starved.Load() || len(l.ready)+len(l.lingering)+len(l.tasks) > 0 {
+		return 0
+	}
+	deadline := noDeadline
+	if next, ok := l.wheel.Next(); ok {
+		deadline = l.clock.real(time.Duration(next) * tick)
+	}
+	if len(l.ring)+len(l.parked) > 0 || l.drain.active || l.resumeListeners() {
+		soon := l.clock.read + tick
+		if deadline == noDeadline || soon < deadline {
+			deadline = soon
+		}
+	}
+	return deadline
+}
+
+// dispatch turns events into loans.
+func (l *loop) dispatch(events []poller.Event) {
+	l.owner.check()
+	for _, e := range events {
+		generation := tokenGeneration(e.Token)
+		if generation == 0 {
+			l.acceptFrom(l.listeners[tokenSlot(e.Token)])
+			continue
+		}
+		slot := tokenSlot(e.Token)
+		r := l.table.at(slot)
+		if r.load().generation() != generation {
+			continue // a newer connection has the slot
+		}
+		var ready word
+		if e.Ready&poller.CanRead != 0 {
+			ready |= bitIn
+			r.heard.Store(l.now.ms)
+		}
+		if e.Ready&poller.CanWrite != 0 {
+			ready |= bitOut
+		}
+		if e.Ready&poller.Hangup != 0 {
+			ready |= bitHup
+		}
+		if r.step(func(w word) (word, bool) { return w.event(ready) }) {
+			l.ready = append(l.ready, slot)
+		} else if r.load()&bitLinger != 0 {
+			l.lingering = append(l.lingering, slot)
+		}
+	}
+}
+
+// serveReady serves this turn's loans: few of them here, more in batches on the decoder pool, since a wake-up of another thread
+// costs more than a few messages.
+func (l *loop) serveReady() {
+	l.owner.check()
+	lingering := len(l.lingering)
+	for i := range lingering { // those that have more to drain join behind
+		l.continueClosing(l.lingering[i])
+	}
+	l.lingering = l.lingering[:copy(l.lingering, l.lingering[lingering:])]
+	// Loans that waited come first; what they add to the ring now waits for the next turn.
+	l.ready, l.ring = append(l.ring, l.ready...), l.ready[:0]
+	if len(l.ready) == 0 {
+		return
+	}
+	if len(l.ready) <= l.server.inlineBatch {
+		l.runner.batch(l, l.now, l.ready)
+	} else {
+		l.serveByPool()
+	}
+	l.ready = l.ready[:0]
+}
+
+// tell lets the loop know something of a loan: at once if its own goroutine serves it.
+func (l *loop) tell(x *runner, t task) {
+	if x == l.runner {
+		l.tasks = append(l.tasks, t)
+		return
+	}
+	l.post(t)
+}
+
+// post is the one way in from other goroutines.
+func (l *loop) post(t task) {
+	l.mu.Lock()
+	l.posted = append(l.posted, t)
+	l.mu.Unlock()
+	l.sys.wake()
+}
+
+// runTasks does what the loop's own loans and other goroutines asked for.
+func (l *loop) runTasks() {
+	l.owner.check()
+	l.mu.Lock()
+	n := min(len(l.posted), tasksPerTurn)
+	l.tasks = append(l.tasks, l.posted[:n]...)
+	rest := copy(l.posted, l.posted[n:])
+	clear(l.posted[rest:])
+	l.posted = l.posted[:rest]
+	l.mu.Unlock()
+	if rest > 0 {
+		l.sys.wake()
+	}
+	for i := 0; i < len(l.tasks); i++ { // a task may add tasks
+		l.runTask(l.tasks[i])
+	}
+	clear(l.tasks)
+	l.tasks = l.tasks[:0]
+}
+
+func (l *loop) runTask(t task) {
+	switch t.kind {
+	case taskRunnable:
+		l.ring = append(l.ring, t.slot)
+	case taskClosing:
+		l.beginClosing(t.slot)
+	case taskOpened:
+		if l.table.at(t.slot).load().generation() == t.generation {
+			l.opened(t.slot)
+		}
+	case taskFree:
+		l.free(t.slot)
+	case taskParked:
+		l.parked = append(l.parked, t.slot)
+	case taskDo:
+		t.do(l)
+	}
+}
+
+// offerParked offers the deliveries of a saturated handler pool once more, oldest first, until it is saturated again.
+func (l *loop) offerParked() {
+	done := 0
+	for done < len(l.parked) && l.offerAgain(l.parked[done]) {
+		done++
+	}
+	l.parked = l.parked[:copy(l.parked, l.parked[done:])]
+}
+
+// clock is the time that connections live in: monotonic, less what the process itself lost. A wake-up far behind its deadline, or a turn far too
+// long, shifts all timers at once without touching them: neither a false expiry nor a burst of heartbeats follows a stop.
+type clock struct {
+	read  time.Duration // real time, last read
+	lost  time.Duration
+	armed time.Duration // real deadline of the wait under way
+}
+
+func (c *clock) start(now time.Duration) { c.read = now }
+
+// sleep tells that a turn ends and a wait begins.
+func (c *clock) sleep(now, deadline time.Duration) {
+	if over := now - c.read; over > stallLeast {
+		c.lost += over
+	}
+	c.read, c.armed = now, deadline
+}
+
+// woke tells that the wait is over, and returns the connections' time.
+func (c *clock) woke(now time.Duration) time.Duration {
+	if c.armed != noDeadline {
+		if late := now - max(c.armed, c.read); late > stallLeast {
+			c.lost += late
+		}
+	}
+	c.read = now
+	return now - c.lost
+}
+
+// real is when the connections' time will be at.
+func (c *clock) real(at time.Duration) time.Duration { return at + c.lost }

@@ -1,0 +1,343 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"runtime/debug"
+	"time"
+
+	"github.com/pulsewheel/pulsewheel/poller"
+	"github.com/pulsewheel/pulsewheel/wsframe"
+)
+
+// runner is whoever serves loans: a loop, or one of the decoder workers. It owns the one read buffer that all its loans share, so
+// that an idle connection has none. Loop and workers run this same code.
+type runner struct {
+	// Immutable.
+	server *Server
+	kind   count      // countBatchesLoop or countBatchesPool
+	public *published // where the tally goes
+
+	// Owned by the runner's goroutine, for the loan under way.
+	loop     *loop
+	slot     uint32
+	r        *record
+	now      moment // of the batch
+	bytes    int    // read in this loan
+	messages int    // and frames decoded
+	halted   bool   // input must stop here: the rest is left
+	out      []byte // replies, to go out with the outbox in one write
+	gathered []byte // messages for a handler that may block
+
+	// Owned by the runner's goroutine, for ever.
+	buf      []byte
+	bufs     [2][]byte
+	decoder  wsframe.Decoder
+	upgrader wsframe.Upgrader
+	tally    tally
+}
+
+// moment is a time of the loop's clock, in the units of the record.
+type moment struct {
+	ms     uint32 // wraps after 49 days: only differences count
+	micros uint64
+}
+
+func newMoment(at time.Duration) moment {
+	return moment{ms: uint32(at / time.Millisecond), micros: uint64(at / time.Microsecond)}
+}
+
+func newRunner(s *Server, kind count) *runner {
+	return &runner{
+		server: s, kind: kind, public: new(published),
+		buf: make([]byte, readBytes), out: make([]byte, 0, 512),
+	}
+}
+
+// batch serves loans for a loop, then publishes what it counted.
+func (x *runner) batch(l *loop, now moment, slots []uint32) {
+	x.loop, x.now = l, now
+	for _, slot := range slots {
+		x.serve(slot)
+	}
+	x.tally[x.kind]++
+}
+
+// publish makes the counts visible. The loop does it once a turn.
+func (x *runner) publish() { x.tally.publish(x.public) }
+
+// serve is the holder's part of a loan: read, decode, handle, write, until nothing is owed or the budget is spent.
+func (x *runner) serve(slot uint32) {
+	r := x.loop.table.at(slot)
+	x.slot, x.r = slot, r
+	x.bytes, x.messages = 0, 0
+	for round := 0; ; round++ {
+		if r.load()&bitClose != 0 {
+			x.loop.tell(x, task{kind: taskClosing, slot: slot}) // the loan goes along
+			return
+		}
+		if x.bytes >= loanBytesMax || x.messages >= loanMessagesMax || round > loanMessagesMax {
+			x.loop.tell(x, task{kind: taskRunnable, slot: slot}) // the loan goes along
+			return
+		}
+		taken := r.take()
+		x.halted = false
+		if taken&bitsInput != 0 {
+			x.input(taken)
+		}
+		x.flush()
+		if r.side.Load() != 0 {
+			x.loop.sides.trim(slot, r)
+		}
+		if r.step(word.release) {
+			return
+		}
+	}
+}
+
+// input reads and consumes until the socket is empty or something says stop. What is not consumed is left in the side table,
+// and the bits that were taken are raised again for whoever goes on.
+func (x *runner) input(taken word) {
+	r := x.r
+	have := 0
+	if s := x.loop.sides.of(x.slot, r); s != nil && len(s.left) > 0 {
+		have = copy(x.buf, s.left)
+		x.loop.buffers.put(s.left)
+		s.left = nil
+	}
+	if p := r.phase(); have > 0 && (p != phaseHandshake || r.flag(flagAdopted)) || p == phaseUpgrade {
+		used := x.consume(x.buf[:have])
+		if x.halted {
+			x.leave(x.buf[used:have], taken)
+			return
+		}
+		have = copy(x.buf, x.buf[used:have])
+	}
+	toTheEnd := taken&bitHup != 0 || r.flag(flagUnix)
+	for {
+		n, err := x.loop.sys.read(int(r.fd), x.buf[have:])
+		if err != nil {
+			x.keep(x.buf[:have])
+			if !errors.Is(err, poller.ErrWouldBlock) {
+				x.gone(err)
+			}
+			return
+		}
+		short := have+n < len(x.buf)
+		x.bytes += n
+		have += n
+		used := x.consume(x.buf[:have])
+		if x.halted {
+			x.leave(x.buf[used:have], taken)
+			return
+		}
+		have = copy(x.buf, x.buf[used:have])
+		if short && !toTheEnd {
+			x.keep(x.buf[:have])
+			return
+		}
+		if x.bytes >= loanBytesMax {
+			x.leave(x.buf[:have], taken)
+			return
+		}
+	}
+}
+
+// consume uses up what it can of data: the request head, then frames.
+func (x *runner) consume(data []byte) (used int) {
+	switch x.r.phase() {
+	case phaseHandshake:
+		used = x.handshake(data)
+	case phaseUpgrade:
+		used = x.verdict(data)
+	default:
+	}
+	if x.r.phase() == phaseOpen && !x.halted {
+		n := x.decode(data[used:])
+		x.tally[countBytesIn] += uint64(n)
+		used += n
+	}
+	return used
+}
+
+// keep saves input that waits for more of its kind from the peer: half a head.
+func (x *runner) keep(rest []byte) {
+	if len(rest) > 0 {
+		s := x.loop.sides.ensure(x.slot, x.r)
+		s.left = append(x.loop.buffers.get(len(rest)), rest...)
+	}
+}
+
+// leave saves input that could be consumed now, and raises its work again: a debt of the next holder.
+func (x *runner) leave(rest []byte, taken word) {
+	if x.r.load()&bitClose != 0 {
+		return // nobody will look at it
+	}
+	x.keep(rest)
+	x.r.set(bitIn | taken&bitHup)
+}
+
+// gone ends a connection that failed underneath.
+func (x *runner) gone(err error) {
+	e := ending{cause: CauseReset, code: wsframe.CloseAbnormal, reason: "reset"}
+	if errors.Is(err, io.EOF) {
+		e.cause, e.reason = CauseEnd, "end-of-stream"
+	}
+	x.r.setFlag(flagPeerGone)
+	x.end(e)
+}
+
+// end begins the end of the connection whose loan the runner holds. Of several endings the first counts.
+func (x *runner) end(e ending) {
+	x.loop.conclude(x.slot, x.r, e)
+	x.halted = true
+}
+
+// decode takes frames out of data until it is used up, or until input must stop.
+func (x *runner) decode(data []byte) (used int) {
+	limits := x.server.limits
+	if s := x.loop.sides.of(x.slot, x.r); s != nil {
+		x.decoder, s.decoder = s.decoder, wsframe.Decoder{}
+		if s.limits != nil {
+			limits = s.limits
+		}
+	}
+	for used < len(data) {
+		if x.r.load()&bitClose != 0 {
+			x.halted, used = true, len(data) // whatever follows a Close frame is not looked at (RFC 6455, 5.5.1)
+			break
+		}
+		if x.messages >= loanMessagesMax || !x.room(limits, data[used:]) {
+			x.halted = true
+			break
+		}
+		m, n, ok, err := x.decoder.Next(limits, data[used:])
+		used += n
+		if err != nil {
+			x.violated(err)
+			used = len(data)
+			break
+		}
+		if !ok {
+			break
+		}
+		x.messages++
+		x.message(m)
+	}
+	if x.decoder.Idle() {
+		if buf := x.decoder.Release(); buf != nil {
+			x.loop.buffers.put(buf)
+		}
+	} else {
+		s := x.loop.sides.ensure(x.slot, x.r)
+		s.decoder, x.decoder = x.decoder, wsframe.Decoder{}
+	}
+	if len(x.gathered) > 0 {
+		x.submit(delivery{kind: deliverMessages, buf: x.gathered})
+		x.gathered = nil
+	}
+	return used
+}
+
+// violated answers a breach of the protocol with its Close frame.
+func (x *runner) violated(err error) {
+	e := ending{cause: CauseProtocol, code: wsframe.CloseProtocol, reason: "protocol"}
+	if perr, ok := errors.AsType[*wsframe.ProtocolError](err); ok {
+		e.code, e.reason = perr.Code, perr.Reason
+	}
+	switch e.code {
+	case wsframe.CloseInvalidUTF8:
+		e.cause = CauseEncoding
+	case wsframe.CloseTooBig:
+		e.cause = CauseTooBig
+	case wsframe.ClosePolicy:
+		e.cause = CausePolicy
+	default:
+	}
+	x.end(e)
+}
+
+// room says whether the message at the beginning of data may be served: what it may add to the outbox must fit. Who pipelines
+// and reads is slowed by this, and never closed.
+func (x *runner) room(limits *wsframe.Limits, data []byte) bool {
+	bound := x.server.cfg.MaxBackpressure
+	unsent := int(x.r.unsent.Load())
+	if unsent == 0 || bound < 0 {
+		return true
+	}
+	need := 0
+	if total, ok := x.decoder.Peek(limits, data); ok {
+		need = wsframe.HeaderBytes(total) + total
+	}
+	fits := func() bool {
+		unsent = int(x.r.unsent.Load())
+		return unsent == 0 || unsent <= bound/2 && unsent+need <= bound
+	}
+	if fits() {
+		return true
+	}
+	x.flush()
+	if fits() {
+		return true
+	}
+	x.r.set(bitStopped)
+	return false
+}
+
+// message serves one message or control frame.
+func (x *runner) message(m wsframe.Message) {
+	switch m.Opcode {
+	case wsframe.Ping:
+		x.tally[countPingsIn]++
+		if x.controlAllowed() {
+			x.out = wsframe.AppendFrame(x.out, wsframe.Pong, m.Payload)
+		}
+	case wsframe.Pong:
+		x.tally[countPongsIn]++
+		if x.controlAllowed() {
+			x.answered(m.Payload)
+		}
+	case wsframe.Close:
+		code, reason, err := wsframe.ParseClose(m.Payload)
+		if err != nil {
+			x.violated(err)
+			return
+		}
+		x.end(ending{cause: CauseClient, code: code, reason: reason})
+	default:
+		if m.Opcode == wsframe.Text && x.server.cfg.JSONHeartbeats != JSONHeartbeatsOff && x.jsonBeat(m.Payload) {
+			return
+		}
+		x.tally[countMessagesIn]++
+		x.deliver(Op(m.Opcode), m.Payload)
+	}
+}
+
+// deliver hands a message to the handler: here, if it never blocks, else as a copy to the handler pool at the end of the batch.
+func (x *runner) deliver(op Op, payload []byte) {
+	if x.server.inline {
+		x.handle(op, payload)
+		return
+	}
+	x.gathered = appendGathered(x.loop.buffers, x.gathered, op, payload)
+}
+
+// handle calls an inline handler; its panic ends this connection and nothing else.
+func (x *runner) handle(op Op, payload []byte) {
+	defer x.contain()
+	x.server.handler.Message(x.conn(), op, payload)
+}
+
+// contain is deferred around every call of an inline handler.
+func (x *runner) contain() {
+	if value := recover(); value != nil {
+		x.tally[countPanics]++
+		x.server.panicked(value, debug.Stack())
+		x.end(ending{cause: CausePanic, code: wsframe.CloseInternal, reason: "internal"})
+	}
+}
+
+// conn is the handle of the connection under way.
+func (x *runner) conn() Conn {
+	return Conn{server: x.server, token: makeToken(x.loop.index, x.slot, x.r.load().generation())}
+}

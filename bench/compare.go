@@ -1,0 +1,254 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	// readyWithin is how long a server may take until it accepts connections.
+	readyWithin = 10 * time.Second
+	// readyLook is how often that is tried.
+	readyLook = 20 * time.Millisecond
+	// endWithin is how long a server may take to end after SIGTERM.
+	endWithin = 10 * time.Second
+)
+
+var (
+	errServer      = errors.New("server")
+	errInterrupted = errors.New("interrupted")
+)
+
+// contestant is one server of a comparison.
+type contestant struct {
+	name    string
+	command []string // {addr} and {port} stand for where to listen
+}
+
+// contestantStart finds where one NAME=COMMAND of a list begins: commas occur in commands too.
+var contestantStart = regexp.MustCompile(`(?:^|,)\s*([A-Za-z0-9_.+-]+)=`)
+
+// parseContestants reads "NAME=COMMAND,NAME=COMMAND". A command is split at blanks; there is no shell.
+func parseContestants(text string) ([]contestant, error) {
+	var list []contestant
+	seen := map[string]bool{}
+	at := contestantStart.FindAllStringSubmatchIndex(text, -1)
+	for i, m := range at {
+		end := len(text)
+		if i+1 < len(at) {
+			end = at[i+1][0]
+		}
+		c := contestant{name: text[m[2]:m[3]], command: strings.Fields(text[m[1]:end])}
+		if len(c.command) == 0 || seen[c.name] {
+			return nil, fmt.Errorf("%w: --servers: %q is empty or named twice", errUsage, c.name)
+		}
+		if !strings.Contains(strings.Join(c.command, " "), "{addr}") && !strings.Contains(strings.Join(c.command, " "), "{port}") {
+			return nil, fmt.Errorf("%w: --servers: the command of %q says neither {addr} nor {port}", errUsage, c.name)
+		}
+		seen[c.name] = true
+		list = append(list, c)
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("%w: --servers wants \"NAME=COMMAND,NAME=COMMAND\" with {addr} in each command", errUsage)
+	}
+	return list, nil
+}
+
+// comparison runs one scenario against several servers in rotation.
+type comparison struct {
+	servers  []contestant
+	rounds   int
+	path     string
+	scenario scenario
+	args     []string // of the scenario
+	self     string   // this program
+	dir      string   // for the results of single runs
+	stderr   io.Writer
+	results  *results
+}
+
+// compare is the subcommand: A B C, A B C, … then medians and ranges.
+func compare(args []string, stdout, stderr io.Writer) error {
+	fs := flag.NewFlagSet("bench compare", flag.ContinueOnError)
+	fs.SetOutput(io.Discard) // an error becomes one line of ours
+	servers := fs.String("servers", "", "`NAME=COMMAND,...`; {addr} in a command is replaced by 127.0.0.1:PORT, {port} by PORT")
+	rounds := fs.Int("rounds", 5, "how often each server has its turn")
+	path := fs.String("path", "/ws", "path of the servers' endpoint")
+	jsonFile := fs.String("json", "", "writes all figures as one JSON object to this `file`; - is standard output")
+	if err := parseFlags(fs, args, stderr); err != nil {
+		return err
+	}
+	list, err := parseContestants(*servers)
+	if err != nil {
+		return err
+	}
+	if *rounds < 1 || fs.NArg() == 0 || !strings.HasPrefix(*path, "/") {
+		return fmt.Errorf("%w: bench compare --servers … [--rounds N] [--path /ws] SCENARIO [flags]", errUsage)
+	}
+	sc, err := scenarioNamed(fs.Arg(0))
+	if err != nil {
+		return err
+	}
+	c := &comparison{servers: list, rounds: *rounds, path: *path, scenario: sc, args: fs.Args()[1:], stderr: stderr}
+	c.results = newResults(sc.name, list)
+	if err := c.checkArgs(); err != nil {
+		return err
+	}
+	if err := c.runAll(); err != nil {
+		return err
+	}
+	return c.results.publish(*jsonFile, stdout)
+}
+
+// checkArgs tries the scenario's flags before anything is started, and refuses those that are the comparison's to set.
+func (c *comparison) checkArgs() error {
+	for _, a := range c.args {
+		name, _, _ := strings.Cut(strings.TrimLeft(a, "-"), "=")
+		if strings.HasPrefix(a, "-") && (name == "target" || name == "pid" || name == "json") {
+			return fmt.Errorf("%w: --%s is set by compare for each server", errUsage, name)
+		}
+	}
+	_, err := parseOptions(c.scenario, c.scenarioArgs("ws://127.0.0.1:1"+c.path, os.Getpid(), "-"), c.stderr)
+	return err
+}
+
+func (c *comparison) scenarioArgs(url string, pid int, file string) []string {
+	return append([]string{"--target", url, "--pid", strconv.Itoa(pid), "--json", file}, c.args...)
+}
+
+// runAll runs the rotation. A run whose check does not hold is reported at the end; one that cannot begin ends it.
+func (c *comparison) runAll() (err error) {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	if c.self, err = os.Executable(); err != nil {
+		return err
+	}
+	if c.dir, err = os.MkdirTemp("", "bench-compare-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(c.dir) //nolint:errcheck // a leftover in the temporary folder is no reason to fail
+	for round := range c.rounds {
+		for i, server := range c.servers {
+			fmt.Fprintf(c.stderr, "round %d of %d: %s\n", round+1, c.rounds, server.name)
+			if err := c.runOne(ctx, i); err != nil {
+				return fmt.Errorf("%s: %w", server.name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// runOne starts a server, has a fresh process of this program run the scenario, ends the server and keeps the figures.
+func (c *comparison) runOne(ctx context.Context, i int) (err error) {
+	server, err := startServer(ctx, c.servers[i].command)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.end()) }()
+	file := filepath.Join(c.dir, "result.json")
+	args := c.scenarioArgs("ws://"+server.address+c.path, server.cmd.Process.Pid, file)
+	load := exec.CommandContext(ctx, c.self, append([]string{c.scenario.name}, args...)...)
+	var complaint bytes.Buffer
+	load.Stderr = &complaint
+	ran := load.Run()
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
+	var exit *exec.ExitError
+	if ran != nil && (!errors.As(ran, &exit) || exit.ExitCode() != exitFailed) {
+		return fmt.Errorf("%w (%w)", errors.New(lastLine(complaint.String())), ran)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return errors.New(lastLine(complaint.String()))
+	}
+	if err := os.Remove(file); err != nil {
+		return err
+	}
+	return c.results.take(i, text)
+}
+
+// lastLine is the last line of what a process said: by convention its reason to end.
+func lastLine(text string) string {
+	text = strings.TrimSpace(text)
+	return text[strings.LastIndexByte(text, '\n')+1:]
+}
+
+// runningServer is a server that was started for one run.
+type runningServer struct {
+	cmd     *exec.Cmd
+	address string
+	output  bytes.Buffer // what it said; read after exited only
+	exited  chan struct{}
+}
+
+// startServer starts a command on a free port and waits until somebody listens there.
+func startServer(ctx context.Context, command []string) (*runningServer, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	s := &runningServer{address: l.Addr().String(), exited: make(chan struct{})}
+	if err := l.Close(); err != nil {
+		return nil, err
+	}
+	_, port, _ := net.SplitHostPort(s.address)
+	words := make([]string, len(command))
+	for i, w := range command {
+		words[i] = strings.NewReplacer("{addr}", s.address, "{port}", port).Replace(w)
+	}
+	s.cmd = exec.Command(words[0], words[1:]...)
+	s.cmd.Stdout, s.cmd.Stderr = io.Discard, &s.output
+	if err := s.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	go func() {
+		_ = s.cmd.Wait() // that it ended is all that counts
+		close(s.exited)
+	}()
+	deadline := time.NewTimer(readyWithin)
+	defer deadline.Stop()
+	for {
+		if conn, err := net.Dial("tcp", s.address); err == nil {
+			return s, conn.Close()
+		}
+		select {
+		case <-s.exited:
+			return nil, fmt.Errorf("%w: it ended at once: %s", errUsage, lastLine(s.output.String()))
+		case <-deadline.C:
+			return nil, errors.Join(fmt.Errorf("%w: nobody listens on %s after %v", errUsage, s.address, readyWithin), s.end())
+		case <-ctx.Done():
+			return nil, errors.Join(errInterrupted, s.end())
+		case <-time.After(readyLook):
+		}
+	}
+}
+
+// end ends the server by its process id.
+func (s *runningServer) end() error {
+	_ = s.cmd.Process.Signal(syscall.SIGTERM) // fails only if it has ended
+	patience := time.NewTimer(endWithin)
+	defer patience.Stop()
+	select {
+	case <-s.exited:
+		return nil
+	case <-patience.C:
+		_ = s.cmd.Process.Kill() // likewise
+		<-s.exited
+		return fmt.Errorf("%w: did not end within %v of SIGTERM", errServer, endWithin)
+	}
+}

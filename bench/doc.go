@@ -1,0 +1,34 @@
+// Command bench puts load on a WebSocket server over TCP and measures what it costs there.
+//
+//	go run ./bench echo --target ws://127.0.0.1:8080/ws --pid $(pidof pulsewheel) --connections 1000
+//
+// A scenario is a script that runs top-down (runEcho, runHeartbeat, runIdle, runStorm): open connections, rest,
+// measure a span, report, judge. Beneath it a client holds all connections on one poller and turns one loop; what
+// a scenario wants to hear of, it hears through hooks. What it sends without being answered follows a plan made
+// beforehand (pacer), so a server that stalls is not spared the messages that were due meanwhile. The server's memory,
+// CPU and system calls are read from outside, from /proc and perf; it may be written in anything. The command compare
+// starts several servers, one after another and round after round, and sets their figures side by side.
+//
+// # Concurrency
+//
+// One goroutine runs the scenario and the client's loop. It is parked as the server's loops are, so on a small machine
+// the client costs no more than what it measures. The exceptions wait for other processes: perf, and in compare
+// a server's end. Nothing is shared with them but a channel.
+//
+// # Ownership of memory
+//
+// A connection is a record of some 200 bytes in a slice; buffers belong to the loop. Only an unfinished message, or
+// bytes that a full socket did not take, are kept per connection while they last.
+//
+// # Limits
+//
+// One process holds what its descriptor limit allows, less spareDescriptors. Against a target on 127.0.0.0/8 it takes
+// a new source address every portsPerSource connections. A message has at most sizeMax bytes, an answer to an upgrade
+// headBytesMax, a message of the server messageBytesMax. The client is one loop and can be the limit of a rate: it
+// measures its own share of a core and how long it waited for one, and says so beside the figures.
+//
+// # Portability
+//
+// The load runs wherever package poller does. Memory and CPU of the server need Linux' /proc; system calls need
+// perf and the right to use it.
+package main

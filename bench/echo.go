@@ -1,0 +1,200 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+
+	"github.com/pulsewheel/pulsewheel/wsframe"
+)
+
+const (
+	// sizeMax bounds --size: the client reads with one buffer of 64 KiB.
+	sizeMax = 1 << 20
+	// pipelineMax bounds --pipeline: times of sending are kept for each message in flight.
+	pipelineMax = 1024
+	// rateReached is the share of --rate below which the answers fell behind.
+	rateReached = 0.98
+)
+
+func echoDefaults(o *options) {
+	o.connections = 1000
+}
+
+func echoFlags(fs *flag.FlagSet, o *options) {
+	fs.IntVar(&o.size, "size", o.size, "payload `bytes` of a message")
+	fs.IntVar(&o.pipeline, "pipeline", o.pipeline, "messages in flight per connection")
+	fs.BoolVar(&o.text, "text", false, "text messages instead of binary ones")
+}
+
+// echoer sends messages and checks what comes back.
+type echoer struct {
+	client  *client
+	opcode  wsframe.Opcode
+	payload []byte
+	frame   []byte // the payload masked, ready to send
+	latency *histogram
+	pacer   *pacer // nil in the closed loop
+
+	received  []uint32 // per connection
+	sentAt    []int64  // closed loop: of the messages in flight, pipeline a connection, in a ring
+	pipeline  int
+	total     int // messages that came back
+	corrupt   int // came back, but not what was sent
+	recording bool
+}
+
+// payloadOf is the text that the floor programs answer with too: a to z, over and over.
+func payloadOf(size int) []byte {
+	p := make([]byte, size)
+	for i := range p {
+		p[i] = 'a' + byte(i%26)
+	}
+	return p
+}
+
+func newEchoer(c *client, o *options) *echoer {
+	e := &echoer{
+		client: c, opcode: wsframe.Binary, payload: payloadOf(o.size), latency: newHistogram(),
+		received: make([]uint32, o.connections), pipeline: o.pipeline,
+	}
+	if o.text {
+		e.opcode = wsframe.Text
+	}
+	e.frame = c.frame(e.opcode, e.payload)
+	return e
+}
+
+func runEcho(s *session) error {
+	o, c := s.opts, s.client
+	if err := s.open(o.connections); err != nil {
+		return err
+	}
+	e := newEchoer(c, o)
+	if o.rate > 0 {
+		e.startOpenLoop(o)
+	} else {
+		e.startClosedLoop(o)
+	}
+	if err := s.rest("warming up", o.settle); err != nil {
+		return err
+	}
+	before, counts := e.total, append([]uint32(nil), e.received...)
+	e.recording = true
+	sp, err := s.span("echoing")
+	e.recording = false
+	if err != nil {
+		return err
+	}
+	done := e.total - before
+	silent := 0
+	for i, n := range counts {
+		if c.isOpen(i) && e.received[i] == n {
+			silent++
+		}
+	}
+	if err := s.countSyscalls(func() int { return e.total }); err != nil {
+		return err
+	}
+	missing, err := e.finish(s)
+	if err != nil {
+		return err
+	}
+	r := s.report
+	lat := e.latency.latencies()
+	r.LatencyUs, r.latencyOf = &lat, "echo"
+	r.add("messages", float64(done))
+	r.add("messages_per_second", float64(done)/sp.seconds())
+	r.add("size_bytes", float64(o.size))
+	s.perOperation(sp, "echo", done)
+	s.judgeClient(sp, "the rate")
+	if o.rate > 0 && float64(done) < rateReached*o.rate*sp.seconds() {
+		r.note("%.0f messages a second were asked for, %.0f came back in time", o.rate, float64(done)/sp.seconds())
+	}
+	r.add("corrupt", float64(e.corrupt))
+	r.add("unanswered", float64(missing))
+	r.require(done > 0, "no message came back: does the server echo?")
+	r.require(e.corrupt == 0, "%d messages came back changed", e.corrupt)
+	r.require(missing == 0, "%d messages were not answered within %v", missing, drainFor)
+	r.require(done == 0 || o.rate > 0 || silent == 0, "%d connections got no echo in the span", silent)
+	return nil
+}
+
+// startClosedLoop puts the messages in flight; each answer then sends the next.
+func (e *echoer) startClosedLoop(o *options) {
+	c := e.client
+	e.sentAt = make([]int64, o.connections*o.pipeline)
+	c.hooks.message = e.answered
+	burst := bytes.Repeat(e.frame, o.pipeline)
+	for i := range c.conns {
+		if !c.isOpen(i) {
+			continue
+		}
+		now := c.clock()
+		for j := range o.pipeline {
+			e.sentAt[i*o.pipeline+j] = now
+		}
+		c.send(i, burst)
+	}
+}
+
+// answered is the closed loop: the answer's latency, then the next message.
+func (e *echoer) answered(i int, m wsframe.Message, at int64) {
+	if !e.count(i, m) {
+		return
+	}
+	slot := &e.sentAt[i*e.pipeline+int((e.received[i]-1)%uint32(e.pipeline))]
+	if e.recording {
+		e.latency.record(at - *slot)
+	}
+	*slot = at
+	e.client.reply(e.frame)
+}
+
+// startOpenLoop sends on a plan.
+func (e *echoer) startOpenLoop(o *options) {
+	c := e.client
+	e.pacer = newPacer(c.clock(), o.rate, o.connections, func(i int) { c.send(i, e.frame) })
+	c.pacer = e.pacer
+	c.hooks.message = func(i int, m wsframe.Message, at int64) {
+		if e.count(i, m) && e.recording {
+			e.latency.record(at - e.pacer.dueOf(i, int(e.received[i])-1))
+		}
+	}
+}
+
+// count checks a message and counts it; false for one that is not an echo (a server may say something of its own).
+func (e *echoer) count(i int, m wsframe.Message) bool {
+	if m.Opcode != e.opcode && len(m.Payload) != len(e.payload) {
+		return false
+	}
+	e.received[i]++
+	e.total++
+	if m.Opcode != e.opcode || !bytes.Equal(m.Payload, e.payload) {
+		e.corrupt++
+	}
+	return true
+}
+
+// finish stops sending, waits for what is still due and returns how many answers are missing.
+func (e *echoer) finish(s *session) (int, error) {
+	c := e.client
+	if e.pacer == nil {
+		want := 0
+		for i := range c.conns {
+			if c.isOpen(i) {
+				want += e.pipeline
+			}
+		}
+		have := 0
+		c.hooks.message = func(i int, m wsframe.Message, _ int64) {
+			if e.count(i, m) {
+				have++
+			}
+		}
+		err := c.run(c.clock()+int64(drainFor), func() bool { return have >= want || c.tally.active == 0 })
+		return want - have, err
+	}
+	e.pacer.stop(c.clock())
+	missing := func() int { return e.pacer.missing(c, func(i int) int { return int(e.received[i]) }) }
+	return c.drain(missing)
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// asProgram in the environment makes the test binary stand for the program, or for a server to run it against, so that
+// compare finds real processes to start.
+const asProgram = "PULSEWHEEL_BENCH_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) == "" {
+		os.Exit(m.Run())
+	}
+	if len(os.Args) > 2 && os.Args[1] == "test-server" {
+		p, err := listenPeer(os.Args[2], peerOptions{})
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		<-p.stopped // never: a signal ends it
+	}
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// outcome is what one call of the program left behind.
+type outcome struct {
+	code   int
+	stdout string
+	stderr string
+	json   map[string]any
+}
+
+// bench runs the program with a JSON file.
+func bench(t *testing.T, args ...string) outcome {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "result.json")
+	var stdout, stderr bytes.Buffer
+	o := outcome{code: run(append(args, "--json", file), &stdout, &stderr)}
+	o.stdout, o.stderr = stdout.String(), stderr.String()
+	if text, err := os.ReadFile(file); err == nil {
+		if err := json.Unmarshal(text, &o.json); err != nil {
+			t.Fatalf("result is not JSON: %v\n%s", err, text)
+		}
+	}
+	return o
+}
+
+// number is a figure of the result; a missing one fails the test.
+func (o outcome) number(t *testing.T, key string) float64 {
+	t.Helper()
+	v, ok := o.json[key].(float64)
+	if !ok {
+		t.Fatalf("result has no figure %q: %v\n%s", key, o.json, o.stderr)
+	}
+	return v
+}
+
+// lastOf is the line that says why the program failed.
+func (o outcome) lastOf() string { return lastLine(o.stderr) }
+
+func TestWrongCallsAreOneLineAndExitTwo(t *testing.T) {
+	refused := "ws://127.0.0.1:1/ws" // nobody listens on port 1
+	tests := []struct {
+		name string
+		args []string
+		want string // part of the one line
+	}{
+		{"no such scenario", []string{"walk"}, `no scenario is called "walk"`},
+		{"no target", []string{"echo"}, "--target is missing"},
+		{"unknown flag", []string{"echo", "--speed", "9"}, "-speed"},
+		{"not a number", []string{"echo", "--connections", "many"}, "connections"},
+		{"stray argument", []string{"echo", "--target", refused, "fast"}, `unexpected argument "fast"`},
+		{"https target", []string{"echo", "--target", "https://127.0.0.1/ws"}, "not ws://"},
+		{"target without host", []string{"echo", "--target", "ws:///ws"}, "not ws://"},
+		{"target that is no URL", []string{"echo", "--target", "ws://[::1"}, "not a URL"},
+		{"nobody there", []string{"echo", "--target", refused}, "connection refused"},
+		{"no connections", []string{"echo", "--target", refused, "--connections", "0"}, "--connections 0"},
+		{"no duration", []string{"idle", "--target", refused, "--duration", "0s"}, "--duration 0s"},
+		{"negative rate", []string{"storm", "--target", refused, "--rate", "-1"}, "--rate -1"},
+		{"more than descriptors", []string{"idle", "--target", refused, "--connections", "2000000000"}, "ulimit -n"},
+		{"system calls of nobody", []string{"echo", "--target", refused, "--syscalls"}, "--syscalls needs --pid"},
+		{"no such process", []string{"echo", "--target", refused, "--pid", "2147483647"}, "process is gone"},
+		{"mode unknown", []string{"heartbeat", "--target", refused, "--mode", "pong"}, `--mode "pong"`},
+		{"steps falling", []string{"idle", "--target", refused, "--steps", "9,3"}, "rising list"},
+		{"pipeline in an open loop", []string{"echo", "--target", refused, "--rate", "9", "--pipeline", "2"}, "--pipeline"},
+		{"message too big", []string{"echo", "--target", refused, "--size", "2000000"}, "--size 2000000"},
+		{"compare nothing", []string{"compare", "echo"}, "--servers wants"},
+		{"compare without address", []string{"compare", "--servers", "a=/bin/true", "echo"}, "neither {addr} nor {port}"},
+		{"compare with a target", []string{"compare", "--servers", "a=x {addr}", "echo", "--target=ws://x/"}, "--target is set by compare"},
+		{"compare no program", []string{"compare", "--servers", "a=/no/such/program {addr}", "echo"}, "no such file"},
+		{"compare one that ends", []string{"compare", "--servers", "a=/bin/false {addr}", "echo"}, "ended at once"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			code := run(tt.args, &stdout, &stderr)
+			line := lastLine(stderr.String())
+			if code != exitUsage || !strings.Contains(line, tt.want) || !strings.HasPrefix(line, "bench: ") {
+				t.Errorf("exit %d, %q; want exit %d and %q", code, stderr.String(), exitUsage, tt.want)
+			}
+			if lines := strings.Count(strings.TrimSpace(stderr.String()), "\n"); lines > 0 && tt.args[0] != "compare" {
+				t.Errorf("%d lines instead of one: %q", lines+1, stderr.String())
+			}
+		})
+	}
+}
+
+func TestHelpExitsZero(t *testing.T) {
+	tests := []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"all", []string{"help"}, "heartbeat"},
+		{"scenario", []string{"echo", "--help"}, "-pipeline"},
+		{"compare", []string{"compare", "--help"}, "-servers"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var out bytes.Buffer
+			if code := run(tt.args, &out, &out); code != exitOK || !strings.Contains(out.String(), tt.want) {
+				t.Errorf("exit %d, %q; want %d and %q", code, out.String(), exitOK, tt.want)
+			}
+		})
+	}
+}
+
+func TestCompareRunsServersInRotation(t *testing.T) {
+	t.Setenv(asProgram, "1")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := self + " test-server {addr}"
+	o := bench(t, "compare", "--rounds", "2", "--servers", "a="+server+",b="+server)
+	if o.code != exitUsage {
+		t.Fatalf("exit %d without a scenario, want %d", o.code, exitUsage)
+	}
+	file := filepath.Join(t.TempDir(), "compared.json")
+	var stdout, stderr bytes.Buffer
+	code := run([]string{
+		"compare", "--rounds", "2", "--json", file, "--servers", "a=" + server + ",b=" + server,
+		"echo", "--connections", "5", "--duration", "100ms", "--settle", "0s",
+	}, &stdout, &stderr)
+	if code != exitOK {
+		t.Fatalf("exit %d: %s", code, stderr.String())
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		Servers map[string]map[string]spread `json:"servers"`
+	}
+	if err := json.Unmarshal(text, &got); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "b"} {
+		if n := len(got.Servers[name]["cpu_us_per_echo"].Values); n != 2 {
+			t.Errorf("%s: %d values of cpu_us_per_echo, want 2", name, n)
+		}
+		if n := got.Servers[name]["connections"].Median; n != 5 {
+			t.Errorf("%s: %v connections, want 5", name, n)
+		}
+	}
+	order := strings.Fields(strings.ReplaceAll(stderr.String(), "\n", " "))
+	if want := "round 1 of 2: a round 1 of 2: b round 2 of 2: a round 2 of 2: b"; strings.Join(order, " ") != want {
+		t.Errorf("order %q, want %q", order, want)
+	}
+	if !strings.Contains(stdout.String(), "latency us p50") {
+		t.Errorf("no table: %q", stdout.String())
+	}
+}

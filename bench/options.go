@@ -1,0 +1,169 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// spareDescriptors is what the process needs beside its connections: standard streams, the poller's, /proc, perf.
+const spareDescriptors = 40
+
+// options are a scenario's flags, read and checked.
+type options struct {
+	// Of every scenario.
+	target      target
+	targetURL   string
+	connections int
+	duration    time.Duration
+	rate        float64 // operations a second of the whole run; 0 as many as possible
+	pid         int
+	jsonFile    string
+	syscalls    bool
+	opening     int // connections being opened at one time
+	openRate    float64
+	openTimeout time.Duration
+	settle      time.Duration
+
+	// Of idle.
+	steps    stepList
+	echoOnce bool
+	// echoSettle is the rest between those echoes and the next sample.
+	echoSettle time.Duration
+
+	// Of heartbeat.
+	mode           string
+	interval       time.Duration
+	askInterval    bool
+	lateAfter      time.Duration
+	clientInterval time.Duration
+
+	// Of echo.
+	size     int
+	pipeline int
+	text     bool
+}
+
+// parseOptions reads a scenario's flags. Every error it returns is of the caller's making.
+func parseOptions(sc scenario, args []string, stderr io.Writer) (*options, error) {
+	o := &options{opening: 256, openTimeout: 10 * time.Second, duration: 10 * time.Second, settle: 3 * time.Second, size: 128, pipeline: 1}
+	sc.defaults(o)
+	fs := flag.NewFlagSet("bench "+sc.name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard) // an error becomes one line of ours
+	fs.StringVar(&o.targetURL, "target", "", "the server's `URL`, ws://HOST:PORT/PATH")
+	fs.IntVar(&o.connections, "connections", o.connections, "how many to open")
+	fs.DurationVar(&o.duration, "duration", o.duration, "length of the measured span")
+	fs.Float64Var(&o.rate, "rate", o.rate, rateMeaning(sc.name))
+	fs.IntVar(&o.pid, "pid", 0, "process id of the server on this machine, for its memory and CPU")
+	fs.StringVar(&o.jsonFile, "json", "", "writes the result as one JSON object to this `file`; - is standard output")
+	fs.BoolVar(&o.syscalls, "syscalls", false, "counts the server's system calls with perf in a span of its own (needs --pid)")
+	fs.IntVar(&o.opening, "opening", o.opening, "connections being opened at one time")
+	fs.DurationVar(&o.openTimeout, "open-timeout", o.openTimeout, "a connection not upgraded after this has failed")
+	fs.DurationVar(&o.settle, "settle", o.settle, "rest before memory is sampled or a span begins")
+	sc.flags(fs, o)
+	if err := parseFlags(fs, args, stderr); err != nil {
+		return nil, err
+	}
+	if fs.NArg() > 0 {
+		return nil, fmt.Errorf("%w: unexpected argument %q", errUsage, fs.Arg(0))
+	}
+	if err := o.check(sc.name); err != nil {
+		return nil, err
+	}
+	t, err := parseTarget(o.targetURL, o.query())
+	o.target = t
+	return o, err
+}
+
+// parseFlags reads args; asked for help it lists the flags.
+func parseFlags(fs *flag.FlagSet, args []string, stderr io.Writer) error {
+	err := fs.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintf(stderr, "%s:\n", fs.Name())
+		fs.SetOutput(stderr)
+		fs.PrintDefaults()
+		return err
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w (see %s --help)", errUsage, err, fs.Name())
+	}
+	return nil
+}
+
+// rateMeaning says what --rate counts in the scenario.
+func rateMeaning(name string) string {
+	if name == "echo" {
+		return "messages a second over all connections, latency from the intended time of sending; 0: a closed loop"
+	}
+	return "connections opened a second; 0: as many as possible"
+}
+
+// query is what the scenario asks of the server in the URL.
+func (o *options) query() url.Values {
+	q := url.Values{}
+	if o.mode != "" {
+		q.Set("heartbeat", o.mode)
+	}
+	if o.askInterval {
+		q.Set("heartbeat_interval", o.interval.String())
+	}
+	return q
+}
+
+// check refuses what cannot be run, with the value in the message.
+func (o *options) check(name string) error {
+	if name != "echo" {
+		o.openRate = o.rate
+	}
+	if n := len(o.steps); n > 0 {
+		o.connections = o.steps[n-1]
+	}
+	rules := []struct {
+		broken bool
+		text   string
+	}{
+		{o.connections < 1, fmt.Sprintf("--connections %d is less than 1", o.connections)},
+		{o.duration <= 0, fmt.Sprintf("--duration %v is not positive", o.duration)},
+		{o.rate < 0, fmt.Sprintf("--rate %v is negative", o.rate)},
+		{o.opening < 1, fmt.Sprintf("--opening %d is less than 1", o.opening)},
+		{o.openTimeout <= 0, fmt.Sprintf("--open-timeout %v is not positive", o.openTimeout)},
+		{o.settle < 0, fmt.Sprintf("--settle %v is negative", o.settle)},
+		{o.syscalls && o.pid == 0, "--syscalls needs --pid"},
+		{o.pid < 0, fmt.Sprintf("--pid %d is no process id", o.pid)},
+		{o.size < 0 || o.size > sizeMax, fmt.Sprintf("--size %d is not between 0 and %d", o.size, sizeMax)},
+		{o.pipeline < 1 || o.pipeline > pipelineMax, fmt.Sprintf("--pipeline %d is not between 1 and %d", o.pipeline, pipelineMax)},
+		{o.pipeline > 1 && o.rate > 0 && name == "echo", "--pipeline belongs to the closed loop: leave out --rate"},
+		{o.mode != "" && o.mode != "ping" && o.mode != "text", fmt.Sprintf("--mode %q is neither ping nor text", o.mode)},
+		{name == "heartbeat" && o.interval < time.Millisecond, fmt.Sprintf("--interval %v is less than 1ms", o.interval)},
+		{o.clientInterval < 0, fmt.Sprintf("--client-interval %v is negative", o.clientInterval)},
+	}
+	for _, r := range rules {
+		if r.broken {
+			return fmt.Errorf("%w: %s", errUsage, r.text)
+		}
+	}
+	return nil
+}
+
+// stepList is a flag of rising numbers, comma-separated.
+type stepList []int
+
+func (s *stepList) String() string {
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint([]int(*s)), " ", ","), "[]")
+}
+
+func (s *stepList) Set(text string) error {
+	*s = nil
+	for part := range strings.SplitSeq(text, ",") {
+		var n int
+		if _, err := fmt.Sscanf(part, "%d", &n); err != nil || n < 1 || (len(*s) > 0 && n <= (*s)[len(*s)-1]) {
+			return errors.New("not a rising list such as 2000,18000")
+		}
+		*s = append(*s, n)
+	}
+	return nil
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"sort"
+	"strings"
+	"text/tabwriter"
+)
+
+// figure is one number of a scenario's own. Its key is its name in the JSON object, with the unit last.
+type figure struct {
+	key   string
+	value float64
+}
+
+// serverFigures are the server's memory at the end and its CPU time over the measured span.
+type serverFigures struct {
+	RSSBytes    int64   `json:"rss_bytes"`
+	CPUSeconds  float64 `json:"cpu_seconds"`
+	UserSeconds float64 `json:"user_seconds"`
+}
+
+// report is the result of a scenario.
+type report struct {
+	Scenario        string         `json:"scenario"`
+	Target          string         `json:"target"`
+	Connections     int            `json:"connections"`
+	Failed          int            `json:"failed"`
+	Lost            int            `json:"lost"`
+	DurationSeconds float64        `json:"duration_seconds"`
+	LatencyUs       *latencies     `json:"latency_us"`
+	Server          *serverFigures `json:"server"`
+	ClientLimited   bool           `json:"client_limited"`
+	Failures        map[string]int `json:"failures,omitempty"` // why opens failed, how often
+	Losses          map[string]int `json:"losses,omitempty"`   // why connections were lost, how often
+	Notes           []string       `json:"notes,omitempty"`    // what could not be measured, and why
+	Problems        []string       `json:"problems,omitempty"` // what the check found; none: it holds
+	latencyOf       string         // what LatencyUs is about, for people
+	figures         []figure       // in the order in which they are printed
+	comments        map[string]string
+}
+
+// add appends one of the scenario's own figures; not-a-number (nothing happened) is left out.
+func (r *report) add(key string, value float64) {
+	if !math.IsNaN(value) && !math.IsInf(value, 0) {
+		r.figures = append(r.figures, figure{key, value})
+	}
+}
+
+// comment puts words beside a figure in the summary.
+func (r *report) comment(key, format string, args ...any) {
+	if r.comments == nil {
+		r.comments = map[string]string{}
+	}
+	r.comments[key] = fmt.Sprintf(format, args...)
+}
+
+func (r *report) note(format string, args ...any) {
+	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
+}
+
+// require records a broken check.
+func (r *report) require(holds bool, format string, args ...any) {
+	if !holds {
+		r.Problems = append(r.Problems, fmt.Sprintf(format, args...))
+	}
+}
+
+// MarshalJSON makes one flat object: the common fields first, then the scenario's own.
+func (r *report) MarshalJSON() ([]byte, error) {
+	type plain report // without this method
+	common, err := json.Marshal((*plain)(r))
+	if err != nil {
+		return nil, err
+	}
+	text := common[:len(common)-1]
+	for _, f := range r.figures {
+		number, err := json.Marshal(rounded(f.value))
+		if err != nil {
+			return nil, err
+		}
+		text = fmt.Appendf(text, ",%q:%s", f.key, number)
+	}
+	return append(text, '}'), nil
+}
+
+// rounded keeps what a measurement can mean.
+func rounded(v float64) float64 { return math.Round(v*1000) / 1000 }
+
+// save writes the JSON object to a file, or to stdout for "-".
+func (r *report) save(name string, stdout io.Writer) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	text = append(text, '\n')
+	if name == "-" {
+		_, err = stdout.Write(text)
+		return err
+	}
+	return os.WriteFile(name, text, 0o644)
+}
+
+// summary prints the result for people.
+func (r *report) summary(w io.Writer) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(table, "%s\t%s\n", r.Scenario, r.Target)
+	fmt.Fprintf(table, "connections\t%d opened, %d failed, %d lost\n", r.Connections, r.Failed, r.Lost)
+	fmt.Fprintf(table, "measured\t%.2f s\n", r.DurationSeconds)
+	if l := r.LatencyUs; l != nil {
+		fmt.Fprintf(table, "%s\tp50 %s, p90 %s, p99 %s, p99.9 %s, max %s\n", r.latencyOf, us(l.P50), us(l.P90), us(l.P99), us(l.P999), us(l.Max))
+	}
+	for _, f := range r.figures {
+		fmt.Fprintf(table, "%s\t%s\t%s\n", strings.ReplaceAll(f.key, "_", " "), number(f.value), r.comments[f.key])
+	}
+	if s := r.Server; s != nil {
+		fmt.Fprintf(table, "server\t%.1f MiB resident, %.3f s CPU (%.2f in user mode)\n", float64(s.RSSBytes)/(1<<20), s.CPUSeconds, s.UserSeconds)
+	}
+	for _, line := range causes("failed", r.Failures) {
+		fmt.Fprintln(table, line)
+	}
+	for _, line := range causes("lost", r.Losses) {
+		fmt.Fprintln(table, line)
+	}
+	for _, n := range r.Notes {
+		fmt.Fprintf(table, "note\t%s\n", n)
+	}
+	return table.Flush()
+}
+
+// causesShown bounds the lines about why connections failed.
+const causesShown = 5
+
+// causes lists why connections failed, the most frequent first.
+func causes(what string, counts map[string]int) []string {
+	var names []string
+	for name := range counts {
+		names = append(names, name)
+	}
+	sort.Slice(names, func(a, b int) bool {
+		if counts[names[a]] != counts[names[b]] {
+			return counts[names[a]] > counts[names[b]]
+		}
+		return names[a] < names[b]
+	})
+	var lines []string
+	for _, name := range names[:min(len(names), causesShown)] {
+		lines = append(lines, fmt.Sprintf("%s\t%d: %s", what, counts[name], name))
+	}
+	return lines
+}
+
+// us prints microseconds with the unit that suits them.
+func us(v float64) string {
+	switch {
+	case v >= 1e6:
+		return fmt.Sprintf("%.2f s", v/1e6)
+	case v >= 1e3:
+		return fmt.Sprintf("%.2f ms", v/1e3)
+	}
+	return fmt.Sprintf("%.0f µs", v)
+}
+
+// number prints large ones whole and small ones with what matters of their fraction.
+func number(v float64) string {
+	switch {
+	case v == math.Trunc(v) || math.Abs(v) >= 1000:
+		return fmt.Sprintf("%.0f", v)
+	case math.Abs(v) >= 100:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.3f", v)
+}

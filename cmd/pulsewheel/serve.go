@@ -61,21 +61,18 @@ type service struct {
 // serves, and those are known by its port.
 func (s *service) start(token string) error {
 	o := &s.parsed.options
-	cfg := o.serverConfig()
-	cfg.Logger = s.logger
 	if o.AdminListen != "" {
 		l, err := monitor.Listen(o.AdminListen)
 		if err != nil {
 			return fmt.Errorf("admin-listen: %w", err)
 		}
 		s.admin = l
-		cfg.TrustedOrigins = monitor.Origins(l.Addr())
 	}
 	var handler server.Handler // nil: what connections say has nowhere to go, and is counted and dropped
 	if o.Echo {
 		handler = server.Echo{}
 	}
-	srv, err := server.New(cfg, handler)
+	srv, err := server.New(s.serverConfig(o), handler)
 	if err != nil {
 		s.closeAdmin()
 		return err
@@ -92,6 +89,16 @@ func (s *service) start(token string) error {
 		Logger:             s.logger,
 	}, srv)
 	return nil
+}
+
+// serverConfig is what the options say, and what only the running program knows.
+func (s *service) serverConfig(o *options) server.Config {
+	cfg := o.serverConfig()
+	cfg.Logger = s.logger
+	if s.admin != nil {
+		cfg.TrustedOrigins = monitor.Origins(s.admin.Addr())
+	}
+	return cfg
 }
 
 func (s *service) closeAdmin() {

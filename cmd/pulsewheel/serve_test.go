@@ -254,10 +254,10 @@ func TestServeReload(t *testing.T) {
 	p := startProgram(t, "--config", file)
 	p.listening()
 
-	write("log-level: warn\nworkers: 3\n")
+	write("log-level: warn\nworkers: 3\nallowed-origins: [\"https://app.example\"]\n")
 	p.signal(syscall.SIGHUP)
 	record := p.await("configuration reloaded")
-	if fmt.Sprint(record["changed"]) != "[log-level]" || fmt.Sprint(record["needs_restart"]) != "[workers]" {
+	if fmt.Sprint(record["changed"]) != "[allowed-origins log-level]" || fmt.Sprint(record["needs_restart"]) != "[workers]" {
 		t.Errorf("reloaded: %v", record)
 	}
 

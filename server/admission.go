@@ -68,11 +68,11 @@ func (s *Server) enter(l *loop, slot uint32, r *record) (*wsframe.Refusal, rejec
 	if s.closing.Load() {
 		return s.unavailable("draining"), rejectDraining
 	}
-	if s.taken.Add(1) > s.limit {
+	if s.taken.Add(1) > s.policy.Load().connections {
 		s.taken.Add(-1)
 		return s.unavailable("limit"), rejectLimit
 	}
-	now := l.clock.read
+	now := s.since() // not the loop's clock: a decoder may run this
 	a := &s.admission
 	a.mu.Lock()
 	defer a.mu.Unlock()

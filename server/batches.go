@@ -1,9 +1,11 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"sync"
 
+	"github.com/pulsewheel/pulsewheel/poller"
 	"github.com/pulsewheel/pulsewheel/pool"
 )
 
@@ -13,6 +15,23 @@ type loans struct {
 	now   moment
 	slots []uint32
 }
+
+// decoders and handlers are the two pools as the server sees them: pool.Pool and pool.Serial, or those of the simulation, which
+// runs their work when and in what pieces it likes.
+type decoders interface {
+	Submit(b *loans) error
+	Close(ctx context.Context) error
+}
+
+type handlers interface {
+	Submit(tok poller.Token, d delivery) error
+	Close(ctx context.Context) error
+}
+
+var (
+	_ decoders = (*pool.Pool[*loans])(nil)
+	_ handlers = (*pool.Serial[poller.Token, delivery])(nil)
+)
 
 // batchPool recycles loans between loops and workers.
 type batchPool struct {

@@ -21,7 +21,7 @@ func (x *runner) handshake(data []byte) (used int) {
 	if s := x.loop.sides.of(x.slot, x.r); s != nil {
 		scanned = s.scanned
 	}
-	head, used, err := wsframe.ParseHead(data, &scanned, x.server.headLimits)
+	head, used, err := wsframe.ParseHead(data, &scanned, x.server.policy.Load().head)
 	if err != nil {
 		var refusal *wsframe.Refusal
 		errors.As(err, &refusal)
@@ -60,7 +60,7 @@ func (x *runner) request(h *wsframe.Head, headBytes int) (used int) {
 		x.refuse(refusal, rejectHeartbeat)
 		return headBytes
 	}
-	if origin, count := h.Header("Origin"); count > 1 || count == 1 && !x.server.origins.allow(string(origin), string(h.Host)) {
+	if origin, count := h.Header("Origin"); count > 1 || count == 1 && !x.server.policy.Load().origins.allow(string(origin), string(h.Host)) {
 		text := "origin " + strconv.QuoteToASCII(string(origin)) + " is not allowed for host " + strconv.QuoteToASCII(string(h.Host))
 		x.refuseUpgrade(h, wish, &wsframe.Refusal{Status: http.StatusForbidden, Reason: "origin", Text: text}, rejectOrigin)
 		return headBytes
@@ -99,7 +99,7 @@ func (x *runner) verdict(data []byte) (used int) {
 		return 0
 	}
 	scanned := 0
-	head, used, err := wsframe.ParseHead(data, &scanned, x.server.headLimits)
+	head, used, err := wsframe.ParseHead(data, &scanned, x.server.policy.Load().head)
 	if err != nil || used == 0 {
 		panic("server: a request head that was parsed once doesn't parse again")
 	}
@@ -169,8 +169,8 @@ func (x *runner) upgrade(h *wsframe.Head, wish wish, accept Accept) {
 
 // keepAccepted keeps what the application gave the connection.
 func (x *runner) keepAccepted(accept Accept) {
-	limit := accept.MessageSizeLimit
-	most := x.server.limits.MessageBytesMax
+	limit, standard := accept.MessageSizeLimit, x.server.policy.Load().limits
+	most := standard.MessageBytesMax
 	lower := limit > 0 && (most == 0 || limit < most)
 	if accept.User == "" && accept.Value == nil && !lower {
 		return
@@ -181,7 +181,7 @@ func (x *runner) keepAccepted(accept Accept) {
 	s := shard.ensureLocked(x.r)
 	s.user, s.value = accept.User, accept.Value
 	if lower {
-		limits := *x.server.limits
+		limits := *standard
 		limits.MessageBytesMax = limit
 		s.limits = &limits
 	}
@@ -261,7 +261,11 @@ func (x *runner) health(h *wsframe.Head) {
 			status, body = http.StatusServiceUnavailable, err.Error()+"\n"
 		}
 	}
-	x.end(ending{reject: rejectHealth, reply: wsframe.AppendResponse(nil, status, "text/plain; charset=utf-8", body, nil)})
+	reply := wsframe.AppendResponse(nil, status, "text/plain; charset=utf-8", body, nil)
+	if string(h.Method) == http.MethodHead {
+		reply = reply[:len(reply)-len(body)] // what GET would say, without the body (RFC 9110, section 9.3.2)
+	}
+	x.end(ending{reject: rejectHealth, reply: reply})
 }
 
 // wish is what a client asks for in its query.

@@ -284,7 +284,7 @@ func (x *runner) jsonBeat(payload []byte) bool {
 // controlAllowed meters the ping and pong frames of one peer (GCRA: a burst of the limit, then one every 1/limit s). Over the
 // limit the connection ends.
 func (x *runner) controlAllowed() bool {
-	limit := x.server.cfg.ControlRateLimit
+	limit := x.server.policy.Load().controlRateLimit
 	if limit < 0 {
 		return true
 	}

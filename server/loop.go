@@ -89,7 +89,7 @@ func newLoop(s *Server, index int, system sys) *loop {
 	var seed [32]byte
 	_, _ = crand.Read(seed[:]) // never fails (crypto/rand)
 	l.ids = rand.NewChaCha8(seed)
-	l.sides.buffers = l.buffers
+	l.sides.buffers, l.sides.assembly = l.buffers, &s.assembly
 	l.fire = l.timer
 	return l
 }

@@ -86,7 +86,7 @@ func (x *runner) block(progress bool) {
 		s.progressAt = x.now.ms
 	}
 	x.r.set(bitBlocked)
-	bound := x.server.cfg.MaxBackpressure
+	bound := x.server.policy.Load().maxBackpressure
 	unsent := int(x.r.unsent.Load())
 	switch {
 	case bound < 0:
@@ -127,7 +127,7 @@ func (l *loop) appendFrame(slot uint32, r *record, generation uint32, header, pa
 		return ErrClosed
 	}
 	unsent, bytes := int(r.unsent.Load()), len(header)+len(payload)
-	if bound := l.server.cfg.MaxBackpressure; bound >= 0 && unsent > 0 && unsent+bytes > bound {
+	if bound := l.server.policy.Load().maxBackpressure; bound >= 0 && unsent > 0 && unsent+bytes > bound {
 		return ErrBackpressure
 	}
 	s := shard.ensureLocked(r)

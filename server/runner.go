@@ -195,7 +195,7 @@ func (x *runner) end(e ending) {
 
 // decode takes frames out of data until it is used up, or until input must stop.
 func (x *runner) decode(data []byte) (used int) {
-	limits := x.server.limits
+	limits := x.server.policy.Load().limits
 	if s := x.loop.sides.of(x.slot, x.r); s != nil {
 		x.decoder, s.decoder = s.decoder, wsframe.Decoder{}
 		if s.limits != nil {
@@ -226,7 +226,7 @@ func (x *runner) decode(data []byte) (used int) {
 	}
 	if x.decoder.Idle() {
 		if buf := x.decoder.Release(); buf != nil {
-			x.loop.buffers.put(buf)
+			x.server.assembly.put(buf)
 		}
 	} else {
 		s := x.loop.sides.ensure(x.slot, x.r)
@@ -260,7 +260,7 @@ func (x *runner) violated(err error) {
 // room says whether the message at the beginning of data may be served: what it may add to the outbox must fit. Who pipelines
 // and reads is slowed by this, and never closed.
 func (x *runner) room(limits *wsframe.Limits, data []byte) bool {
-	bound := x.server.cfg.MaxBackpressure
+	bound := x.server.policy.Load().maxBackpressure
 	unsent := int(x.r.unsent.Load())
 	if unsent == 0 || bound < 0 {
 		return true

@@ -30,10 +30,6 @@ type Server struct {
 	log          *slog.Logger
 	began        time.Time
 	clock        func() time.Time
-	limits       *wsframe.Limits
-	headLimits   wsframe.HeadLimits
-	origins      *origins
-	limit        int64
 	inlineBatch  int
 	decoderCount int
 	textBeat     []byte
@@ -45,16 +41,18 @@ type Server struct {
 	loops    []*loop
 	addrs    []net.Addr
 	workers  []*runner // of the decoder pool, by worker
-	decoders *pool.Pool[*loans]
-	handlers *pool.Serial[poller.Token, delivery]
+	decoders decoders
+	handlers handlers
 
 	// Any goroutine, by their own rules.
+	assembly  buffers // messages that come in pieces
 	batches   batchPool
 	senders   sync.Pool // runners of goroutines that send
 	admission admission
 	panicLog  logLimit
 
 	// Atomic.
+	policy        atomic.Pointer[policy]
 	state         atomic.Int32
 	closing       atomic.Bool
 	taken         atomic.Int64 // admitted connections, those in the upgrade included
@@ -81,10 +79,7 @@ func New(cfg Config, handler Handler) (*Server, error) {
 		cfg: cfg, handler: handler, inline: cfg.HandlerInline, log: cfg.Logger,
 		clock:   time.Now, //nolint:forbidigo // the one place where the real clock comes in
 		started: make(chan struct{}), stopped: make(chan struct{}),
-		origins:     newOrigins(cfg.AllowedOrigins, cfg.TrustedOrigins),
 		inlineBatch: max(0, cfg.InlineBatch),
-		headLimits:  wsframe.HeadLimits{Bytes: cfg.HandshakeSizeLimit, LineBytes: handshakeLineBytesMax, Headers: handshakeHeadersMax},
-		limits:      &wsframe.Limits{MessageBytesMax: max(0, cfg.MessageSizeLimit), FragmentsMax: max(0, cfg.MaxFragments), EmptyFragmentsMax: emptyFragmentsMax},
 		textBeat:    wsframe.AppendFrame(nil, wsframe.Text, []byte(`{"type":"heartbeat"}`)),
 		pingLead:    wsframe.AppendHeader(nil, wsframe.Ping, true, pingBytes),
 		admission: admission{
@@ -100,24 +95,14 @@ func New(cfg Config, handler Handler) (*Server, error) {
 	case Echo, discard:
 		s.plain = true
 	}
-	if s.limit, err = connectionLimit(cfg.ConnectionLimit); err != nil {
+	p, err := s.newPolicy(&s.cfg)
+	if err != nil {
 		return nil, err
 	}
+	s.policy.Store(p)
 	s.decoderCount = runtime.GOMAXPROCS(0)
 	s.senders.New = func() any { return &runner{server: s, kind: countBatchesLoop, public: &s.elsewhere} }
 	return s, nil
-}
-
-// connectionLimit is what is configured, or else what the descriptor limit allows.
-func connectionLimit(configured int) (int64, error) {
-	if configured > 0 {
-		return int64(configured), nil
-	}
-	descriptors, err := poller.DescriptorLimit()
-	if err != nil {
-		return 0, fmt.Errorf("descriptor limit: %w", err)
-	}
-	return max(1, int64(min(descriptors, 1<<40))-descriptorReserve), nil
 }
 
 // since is the time that the server has run.
@@ -190,22 +175,24 @@ func (s *Server) start() (err error) {
 }
 
 // startPools opens the two pools: handlers that are stuck must not stop decoding.
-func (s *Server) startPools() (err error) {
+func (s *Server) startPools() error {
 	for range s.decoderCount {
 		s.workers = append(s.workers, newRunner(s, countBatchesPool))
 	}
-	s.decoders, err = pool.New(s.decoderCount, decoderQueue, s.runBatch, func(_ *loans, value any, stack []byte) {
+	decoders, err := pool.New(s.decoderCount, decoderQueue, s.runBatch, func(_ *loans, value any, stack []byte) {
 		panic(fmt.Sprintf("server: a decoder panicked: %v\n%s", value, stack)) // handlers are contained further in: this is our own fault
 	})
 	if err != nil {
 		return fmt.Errorf("decoder pool: %w", err)
 	}
-	s.handlers, err = pool.NewSerial(s.cfg.Workers, handlerQueue, s.runDelivery, func(_ poller.Token, _ delivery, value any, stack []byte) {
+	s.decoders = decoders
+	handlers, err := pool.NewSerial(s.cfg.Workers, handlerQueue, s.runDelivery, func(_ poller.Token, _ delivery, value any, stack []byte) {
 		panic(fmt.Sprintf("server: a delivery panicked: %v\n%s", value, stack))
 	})
 	if err != nil {
 		return fmt.Errorf("handler pool: %w", err)
 	}
+	s.handlers = handlers
 	return nil
 }
 
@@ -254,7 +241,7 @@ func (s *Server) Ready() error {
 	switch {
 	case s.state.Load() != stateServing:
 		return errors.New("draining")
-	case s.taken.Load() >= s.limit:
+	case s.taken.Load() >= s.policy.Load().connections:
 		return errors.New("at the connection limit")
 	default:
 		return nil

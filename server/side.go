@@ -59,8 +59,9 @@ const sideSpares = 4
 
 // sides is the side table of one loop.
 type sides struct {
-	buffers *buffers
-	shards  [sideShards]sideShard
+	buffers  *buffers
+	assembly *buffers
+	shards   [sideShards]sideShard
 }
 
 func (t *sides) shard(slot uint32) *sideShard { return &t.shards[slot%sideShards] }
@@ -152,10 +153,13 @@ func (s *sideShard) dropLocked(r *record, it *side) {
 
 // recycle gives the buffers of a side back.
 func (t *sides) recycle(it *side) {
-	for _, buf := range [...][]byte{it.pending, it.sending, it.left, it.decoder.Release()} {
+	for _, buf := range [...][]byte{it.pending, it.sending, it.left} {
 		if buf != nil {
 			t.buffers.put(buf)
 		}
+	}
+	if buf := it.decoder.Release(); buf != nil {
+		t.assembly.put(buf)
 	}
 	it.pending, it.sending, it.left = nil, nil, nil
 }

@@ -44,7 +44,7 @@ type Histogram struct {
 // Stats sums up what loops, workers and senders counted, each without getting in the way of another.
 func (s *Server) Stats() Stats {
 	st := Stats{
-		Limit: s.limit, Node: s.cfg.NodeName, Uptime: s.since(), Draining: s.state.Load() >= stateDraining,
+		Limit: s.policy.Load().connections, Node: s.cfg.NodeName, Uptime: s.since(), Draining: s.state.Load() >= stateDraining,
 		Rejected: make(map[string]uint64), Closed: make(map[string]uint64),
 		HeartbeatsSent: make(map[string]uint64), HeartbeatsReceived: make(map[string]uint64),
 	}

@@ -89,7 +89,7 @@ func (o *osSys) removeListener(fd int) error { return o.poller.Remove(fd) }
 func (o *osSys) close() error                { return o.poller.Close() }
 
 func (o *osSys) accept(l acceptor, batch []poller.Accepted) (int, error) { return l.Accept(batch) }
-func (o *osSys) read(fd int, p []byte) (int, error) { return poller.Read(fd, p) }
+func (o *osSys) read(fd int, p []byte) (int, error)                      { return poller.Read(fd, p) }
 
 func (o *osSys) write(fd int, p []byte) (int, error) { return poller.Write(fd, p) }
 

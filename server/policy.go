@@ -1,0 +1,66 @@
+package server
+
+import (
+	"fmt"
+
+	"github.com/pulsewheel/pulsewheel/poller"
+	"github.com/pulsewheel/pulsewheel/wsframe"
+)
+
+// policy is the part of the configuration that may change while the server runs. A new one replaces it as a whole; connections
+// see it with their next frame, handshakes with their next byte.
+type policy struct {
+	origins          *origins
+	head             wsframe.HeadLimits
+	limits           *wsframe.Limits
+	connections      int64
+	maxBackpressure  int // negative: none
+	controlRateLimit int // negative: none
+}
+
+// newPolicy compiles the changeable part of a configuration that was defaulted.
+func (s *Server) newPolicy(cfg *Config) (*policy, error) {
+	connections, err := connectionLimit(cfg.ConnectionLimit)
+	if err != nil {
+		return nil, err
+	}
+	return &policy{
+		origins: newOrigins(cfg.AllowedOrigins, cfg.TrustedOrigins),
+		head:    wsframe.HeadLimits{Bytes: cfg.HandshakeSizeLimit, LineBytes: handshakeLineBytesMax, Headers: handshakeHeadersMax},
+		limits: &wsframe.Limits{
+			MessageBytesMax: max(0, cfg.MessageSizeLimit), FragmentsMax: max(0, cfg.MaxFragments), EmptyFragmentsMax: emptyFragmentsMax,
+			Grow: s.assembly.grow,
+		},
+		connections:      connections,
+		maxBackpressure:  cfg.MaxBackpressure,
+		controlRateLimit: cfg.ControlRateLimit,
+	}, nil
+}
+
+// connectionLimit is what is configured, or else what the descriptor limit allows.
+func connectionLimit(configured int) (int64, error) {
+	if configured > 0 {
+		return int64(configured), nil
+	}
+	descriptors, err := poller.DescriptorLimit()
+	if err != nil {
+		return 0, fmt.Errorf("descriptor limit: %w", err)
+	}
+	return max(1, int64(min(descriptors, 1<<40))-descriptorReserve), nil
+}
+
+// Reload takes from a configuration what may change while the server runs: AllowedOrigins, TrustedOrigins, HandshakeSizeLimit,
+// MessageSizeLimit, MaxFragments, MaxBackpressure, ControlRateLimit and ConnectionLimit. Other fields are not looked at but for their
+// validity; a configuration that New would refuse changes nothing. Connections beyond a lower limit stay.
+func (s *Server) Reload(cfg Config) error {
+	cfg, err := cfg.defaulted()
+	if err != nil {
+		return err
+	}
+	p, err := s.newPolicy(&cfg)
+	if err != nil {
+		return err
+	}
+	s.policy.Store(p)
+	return nil
+}

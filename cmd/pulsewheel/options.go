@@ -22,7 +22,7 @@ type options struct {
 	Echo        bool     `group:"listen" help:"Answer every data message with itself: for demonstrations, conformance suites and load tests."`
 	Loops       int      `group:"listen" default:"0" help:"Event loops; 0: from the cores."`
 	Workers     int      `group:"listen" default:"0" help:"Goroutines for handlers that may block; 0: from the cores."`
-	InlineBatch int      `group:"listen" default:"8" help:"Ready connections up to which a loop serves a batch itself; 0: every inbound frame goes through the pool."`
+	InlineBatch int      `group:"listen" default:"256" help:"Ready connections up to which a loop serves a batch itself; 0: every inbound frame goes through the pool."`
 
 	HeartbeatInterval time.Duration `group:"heartbeats" positive:"yes" default:"25s" help:"Quiet time after which the server sends a heartbeat."`
 	HeartbeatTimeout  time.Duration `group:"heartbeats" default:"75s" help:"Silence after which a connection is expired, at least twice the interval; 0: never."`

@@ -226,15 +226,16 @@ func (l *loop) tellClosed(slot uint32, r *record, code uint16, reason string) {
 	}
 }
 
-// free gives the slot back.
+// free gives the slot back. The generation is raised first: whoever still has a Conn or a verdict for the slot can then put nothing
+// more into a side table entry that the next connection would find.
 func (l *loop) free(slot uint32) {
 	r := l.table.at(slot)
+	l.table.release(slot)
 	l.sides.drop(slot, r)
 	for _, field := range [...]interface{ Store(uint32) }{&r.unsent, &r.interval, &r.timeout, &r.rtt, &r.about, &r.peer} {
 		field.Store(0)
 	}
 	r.id.Store(0)
-	l.table.release(slot)
 }
 
 // ending reads why a connection ends.

@@ -159,7 +159,6 @@ func (c Conn) send(header, payload []byte) error {
 func (l *loop) flushElsewhere(slot uint32, r *record) {
 	x := l.server.senders.Get().(*runner) //nolint:forcetypeassert // the pool holds nothing else
 	x.loop, x.slot, x.r, x.out = l, slot, r, x.out[:0]
-	x.now = newMoment(l.sys.now())
 	for {
 		r.step(func(w word) (word, bool) { return w &^ (bitSend | bitOut), false })
 		x.flush()
@@ -181,7 +180,11 @@ func (l *loop) flushElsewhere(slot uint32, r *record) {
 // Close ends the connection with a close code and a reason of at most 123 bytes: the Close frame goes out behind what was
 // sent before. A code that may not be sent becomes 1011.
 func (c Conn) Close(code uint16, reason string) {
-	c.conclude(ending{cause: CauseApplication, code: wsframe.CloseCode(code), reason: reason})
+	sent := wsframe.CloseCode(code)
+	if !sent.Sendable() && sent != 0 && sent != wsframe.CloseNoStatus {
+		sent = wsframe.CloseInternal
+	}
+	c.conclude(ending{cause: CauseApplication, code: sent, reason: reason})
 }
 
 // Info is what the server knows about one connection.

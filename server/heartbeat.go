@@ -31,6 +31,9 @@ func (l *loop) tickAt(ms uint32) int64 {
 	return l.tickAfter(max(0, time.Duration(int32(ms-l.now.ms))*time.Millisecond))
 }
 
+// intervalTicks is an interval in whole ticks, rounded up.
+func intervalTicks(interval uint32) int64 { return int64((interval + tickMillis - 1) / tickMillis) }
+
 // beatShare is what a connection adds to the heartbeats of a tick, with 32 bits of fraction.
 func beatShare(interval uint32) uint64 {
 	if interval == 0 {
@@ -63,7 +66,9 @@ func (l *loop) place(slot uint32, r *record, earliest int64) {
 		l.wheel.Schedule(slot, l.tickAt(heard+timeout))
 		return
 	}
-	at := min(l.tickAt(heard+interval), l.wheel.Now()+wheelSlots-1)
+	// Never beyond a whole interval from where the wheel stands, which may be a tick behind the clock: the heartbeats that are due
+	// in between come back a whole interval later, and their slots only look empty.
+	at := min(l.tickAt(heard+interval), l.wheel.Now()+min(intervalTicks(interval), wheelSlots-1))
 	if share := int(l.beatLoad>>32) + 1; l.wheel.Count(at) >= share {
 		at = l.wheel.Quietest(min(earliest, at), at, slotProbes)
 	}
@@ -84,7 +89,7 @@ func (l *loop) rearm(slot uint32, r *record) {
 	at := int64(0)
 	if interval != 0 {
 		// From the tick that fired and not from now, which is a little later: heartbeats keep their interval to the tick.
-		at = l.wheel.Now() + int64((interval+tickMillis-1)/tickMillis)
+		at = l.wheel.Now() + intervalTicks(interval)
 	}
 	if timeout != 0 {
 		if expiry := l.tickAt(heard + timeout); at == 0 || expiry < at {
@@ -136,9 +141,9 @@ func (l *loop) beatOrExpire(slot uint32, r *record) {
 		l.evict(slot, r, endSlowConsumer())
 	case interval == 0:
 		l.placeAfterTraffic(slot, r)
-	case int32(heard-r.beatAt.Load()) > int32(tickMillis) && silence+tickMillis < interval:
-		// Traffic since the last heartbeat, and not only its answer. One tick of tolerance keeps a heartbeat whose answer takes less than that
-		// on its own slot: one fire for a heartbeat, not two.
+	case int32(heard-r.beatAt.Load()) > int32(tickMillis) && silence+tickMillis < interval && !r.flag(flagAnswered):
+		// Traffic since the last heartbeat, and not only its answer: an answer, however long it took, leaves the heartbeat on its own slot,
+		// so that the schedule stays as even as it was laid out. One tick of tolerance is for answers that are not recognised as such.
 		r.beatAt.Store(l.now.ms)
 		l.placeAfterTraffic(slot, r)
 	case interval > horizonMillis && min(silence, l.now.ms-r.beatAt.Load())+tickMillis < interval:
@@ -166,6 +171,7 @@ func (l *loop) beat(slot uint32, r *record) {
 	}
 	x := l.borrowRunner(slot, r)
 	r.beatAt.Store(l.now.ms)
+	r.clearFlag(flagAnswered)
 	r.setFlag(flagBeatOut)
 	if r.mode() == HeartbeatText {
 		x.out = append(x.out, l.server.textBeat...)
@@ -230,15 +236,17 @@ func (l *loop) stuck(slot uint32, r *record, timeout uint32) bool {
 	return l.now.ms-since >= timeout
 }
 
-// answered takes the answer to a ping: its payload tells which one, and a wrong or repeated one is nothing but a sign of life.
-func (x *runner) answered(payload []byte) {
+// answered takes the answer to a ping: its payload tells which one. false: a wrong or repeated one, nothing but a sign of life.
+func (x *runner) answered(payload []byte) bool {
 	r := x.r
 	if len(payload) != pingBytes || !r.flag(flagBeatOut) || binary.BigEndian.Uint32(payload) != r.beatAt.Load() {
-		return
+		return false
 	}
 	r.clearFlag(flagBeatOut)
+	r.setFlag(flagAnswered)
 	trip := uint64(x.now.ms-r.beatAt.Load())*1000 + x.now.micros%1000
 	x.roundTrip(uint32(trip - min(trip, uint64(binary.BigEndian.Uint16(payload[4:])))))
+	return true
 }
 
 // roundTrip smooths a round trip as RFC 6298, section 2, does: in the record, in units of 100 µs.
@@ -273,6 +281,7 @@ func (x *runner) jsonBeat(payload []byte) bool {
 		x.tally[countAcksIn]++
 		if x.r.flag(flagBeatOut) {
 			x.r.clearFlag(flagBeatOut)
+			x.r.setFlag(flagAnswered)
 			x.roundTrip((x.now.ms - x.r.beatAt.Load()) * 1000)
 		}
 		return true

@@ -184,6 +184,10 @@ func (l *loop) dispatch(events []poller.Event) {
 		}
 		if e.Ready&poller.CanWrite != 0 {
 			ready |= bitOut
+			if r.load()&bitBlocked != 0 {
+				// Room where there was none: the peer reads. Heartbeats wait behind what is unsent, so it has no other way to be heard.
+				r.heard.Store(l.now.ms)
+			}
 		}
 		if e.Ready&poller.Hangup != 0 {
 			ready |= bitHup

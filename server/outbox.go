@@ -83,7 +83,8 @@ func (x *runner) settle(s *side, first []byte, n int) {
 func (x *runner) block(progress bool) {
 	s := x.loop.sides.of(x.slot, x.r)
 	if progress || x.r.load()&bitBlocked == 0 {
-		s.progressAt = x.now.ms
+		// The loop's time, not the runner's: the loop compares it with its own, and a sender's clock may be ahead of that.
+		s.progressAt = x.loop.connMillis.Load()
 	}
 	x.r.set(bitBlocked)
 	bound := x.server.policy.Load().maxBackpressure

@@ -286,6 +286,9 @@ func (x *runner) room(limits *wsframe.Limits, data []byte) bool {
 
 // message serves one message or control frame.
 func (x *runner) message(m wsframe.Message) {
+	if x.r.flag(flagAnswered) {
+		x.r.clearFlag(flagAnswered) // this message is more than the answer, or answered sets it again
+	}
 	switch m.Opcode {
 	case wsframe.Ping:
 		x.tally[countPingsIn]++
@@ -294,8 +297,8 @@ func (x *runner) message(m wsframe.Message) {
 		}
 	case wsframe.Pong:
 		x.tally[countPongsIn]++
-		if x.controlAllowed() {
-			x.answered(m.Payload)
+		if !x.answered(m.Payload) { // the answer that the server asked for is no flood
+			x.controlAllowed()
 		}
 	case wsframe.Close:
 		code, reason, err := wsframe.ParseClose(m.Payload)

@@ -252,11 +252,16 @@ func (s *Server) Ready() error {
 // to come back), and after ShutdownTimeout or the end of ctx whatever is left. It returns when Serve does; a ctx that ends early is its error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if s.state.CompareAndSwap(stateNew, stateStopped) {
+		close(s.stopped) // Serve won't
 		return nil
 	}
 	if !s.state.CompareAndSwap(stateServing, stateDraining) {
-		<-s.stopped
-		return nil
+		select {
+		case <-s.stopped:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	select {
 	case <-s.started:

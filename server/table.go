@@ -46,6 +46,7 @@ const (
 // Flags in record.about, loan-only.
 const (
 	flagBeatOut  uint32 = 1 << (8 + iota) // a heartbeat is unanswered
+	flagAnswered                          // and since it was answered the peer has said nothing else
 	flagAdopted                           // came through Server.Adopt
 	flagUnix                              // a Unix socket: short reads don't mean that it is empty
 	flagPeerGone                          // end of stream or reset was seen

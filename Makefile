@@ -16,6 +16,10 @@ LOAD_DURATION    ?= 10s
 LOAD_PORT        ?= 18080
 ADMIN_PORT       ?= 18081
 RUN_ARGS         ?=
+PEERS_ROUNDS     ?= 3
+PEERS_DURATION   ?= 10s
+PEERS_SCENARIOS  ?=
+PEERS_SERVERS    ?=
 
 # Linux is what the server is built for; kqueue systems are kept compiling.
 LINUX_ARCHS   = amd64 arm64 riscv64
@@ -35,7 +39,7 @@ endif
 GO_FILES = $(shell find . -name node_modules -prune -o -name '*.go' -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run demo test test-client race fuzz bench benchstat load lint fmt fmt-check tidy tidy-check vet cross marks check integration clean
+.PHONY: help build run demo test test-client race fuzz bench benchstat bench-peers test-peers load lint fmt fmt-check tidy tidy-check vet cross marks check integration clean
 
 help: ## Show the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +78,23 @@ bench: ## Run the benchmarks matching BENCH (all), BENCH_COUNT times (1)
 benchstat: ## Compare two saved outputs of `make bench`: make benchstat OLD=a.txt NEW=b.txt
 	$(BENCHSTAT) $(OLD) $(NEW)
 
+# Both need node and npm, the comparison a C compiler as well. What it measures is worth
+# something on an otherwise idle machine only. PEERS_SCENARIOS and PEERS_SERVERS are lists
+# with commas, empty for all; bin/peers/report --help names them.
+bench-peers: build bench/peers/ws/node_modules ## Compare with other servers, PEERS_ROUNDS (3) times in rotation: 2 hours, writes bench/results
+	$(GO) build -trimpath -o bin/bench ./bench
+	$(GO) build -trimpath -o bin/floor ./bench/floor
+	$(CC) -O2 -o bin/floor-c bench/floor/floor.c
+	cd bench/peers && $(GO) build -trimpath -o ../../bin/peers/ ./...
+	bin/peers/report --rounds $(PEERS_ROUNDS) --duration $(PEERS_DURATION) --scenarios '$(PEERS_SCENARIOS)' --servers '$(PEERS_SERVERS)'
+
+test-peers: bench/peers/ws/node_modules ## Test the other servers and the report that compares them
+	cd bench/peers && $(GO) test -tags integration ./...
+
+bench/peers/ws/node_modules: bench/peers/ws/package-lock.json
+	cd bench/peers/ws && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
 load: build ## Start a server and drive it with each scenario of the load harness
 	$(GO) build -trimpath -o bin/bench ./bench
 	@set -e; target=ws://127.0.0.1:$(LOAD_PORT)/ws; \
@@ -110,6 +131,7 @@ tidy-check: ## Fail if go.mod or go.sum don't match the code
 vet: ## Run go vet, on the integration tests and the invariants build too
 	$(GO) vet ./...
 	$(GO) vet -tags integration,invariants ./...
+	cd bench/peers && $(GO) vet -tags integration ./...
 
 cross: ## Build for every Linux architecture, vet for the systems with kqueue
 	@set -e; for arch in $(LINUX_ARCHS); do \

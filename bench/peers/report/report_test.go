@@ -1,0 +1,154 @@
+package main
+
+import (
+	"errors"
+	"image/png"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// harnessFake stands for the load harness: it writes what it was called with beside itself, answers like it, and says
+// with its exit code that a check did not hold.
+const harnessFake = `#!/bin/sh
+echo "$@" >> "$0.calls"
+cat <<'END'
+{"scenario": "echo", "problems": ["gorilla: 3 messages were not answered"], "servers": {
+ "pulsewheel": {"cpu_us_per_echo": {"median": 4, "min": 3.5, "max": 4.5, "values": [4, 3.5, 4.5]},
+                "messages_per_second": {"median": 120000, "min": 110000, "max": 130000, "values": [120000, 110000, 130000]}},
+ "gorilla":    {"cpu_us_per_echo": {"median": 6, "min": 5, "max": 7, "values": [6, 5, 7]},
+                "messages_per_second": {"median": 100000, "min": 90000, "max": 112000, "values": [100000, 90000, 112000]},
+                "client_cores": {"median": 0.95, "min": 0.9, "max": 1, "values": [0.95, 0.9, 1]}}}}
+END
+exit 1
+`
+
+// TestDispatch runs one scenario against a fake harness, another one later, and looks at everything that is written.
+func TestDispatch(t *testing.T) {
+	bin, results := t.TempDir(), t.TempDir()
+	t.Chdir(bin)
+	if err := os.WriteFile("bench", []byte(harnessFake), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, scenario := range []string{"echo-100", "echo-1000"} {
+		args := []string{"--bin", ".", "--results", results, "--rounds", "3", "--scenarios", scenario, "--servers", "gorilla,pulsewheel"}
+		if err := dispatch(t.Context(), args, t.Output()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	page := read(t, filepath.Join(results, tableFile))
+	for _, want := range []string{
+		"| | pulsewheel | gorilla |",
+		"| CPU µs per echo, 100 | 4.00 (3.50–4.50) | 6.00 (5.00–7.00) |",
+		"| CPU µs per echo, 1,000 | 4.00 (3.50–4.50) | 6.00 (5.00–7.00) |",
+		"| thousand echoes per second, 100 connections | 120 (110–130) | 100 (90.0–112) ≈ † |",
+		"- echo-100: gorilla: 3 messages were not answered",
+		"- echo-100, 3 rounds: `bench compare … echo --connections 100 --settle 1s --syscalls --duration 10s`",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q:\n%s", want, page)
+		}
+	}
+	if calls := read(t, "bench.calls"); !strings.Contains(calls, "--servers pulsewheel=./pulsewheel serve --listen {addr} --admin-listen= --echo,gorilla=peers/gorilla --listen {addr} echo") {
+		t.Errorf("the harness was called with %s", calls)
+	}
+	picture, err := os.Open(filepath.Join(results, chartsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer picture.Close() //nolint:errcheck // it was only read
+	if _, err := png.Decode(picture); err != nil {
+		t.Errorf("charts: %v", err)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		args []string
+	}{
+		{"unknown scenario", []string{"--scenarios", "echo-7"}},
+		{"unknown server", []string{"--servers", "nobody"}},
+		{"no round", []string{"--rounds", "0"}},
+		{"argument", []string{"now"}},
+		{"nothing to write", []string{"--run=false", "--results", t.TempDir()}},
+		{"nobody can take part", []string{"--scenarios", "echo-100", "--servers", "centrifuge", "--results", t.TempDir()}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if err := dispatch(t.Context(), test.args, t.Output()); !errors.Is(err, errUsage) {
+				t.Errorf("got %v, want a wrong call", err)
+			}
+		})
+	}
+}
+
+// TestRowsAreMeasured: a row of the table or a bar of a chart whose scenario does not exist would stay empty for ever.
+func TestRowsAreMeasured(t *testing.T) {
+	known := map[string]bool{}
+	for _, sc := range scenarios() {
+		known[sc.name] = true
+	}
+	for _, line := range rows() {
+		if !known[line.scenario] {
+			t.Errorf("%q: there is no scenario %q", line.title, line.scenario)
+		}
+	}
+	for _, pn := range panels() {
+		for _, s := range pn.series {
+			if !known[s.line.scenario] {
+				t.Errorf("%q: there is no scenario %q", pn.title, s.line.scenario)
+			}
+		}
+	}
+}
+
+func TestCommand(t *testing.T) {
+	o := options{bin: "bin", node: "bench/peers/ws"}
+	for _, test := range []struct {
+		name     string
+		interval time.Duration
+		want     string
+	}{
+		{"floor", 0, "./bin/floor --listen {addr}"},
+		{"pulsewheel", 2 * time.Second, "./bin/pulsewheel serve --listen {addr} --admin-listen= --echo --heartbeat-timeout 6s --heartbeat-interval 2s"},
+		{"gws", time.Second, "bin/peers/gws --listen {addr} --heartbeat-interval 1s"},
+		{"ws", time.Second, "node bench/peers/ws/server.mjs --listen {addr} --heartbeat-interval 1s"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := o.command(test.name, test.interval); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestNumber(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		value float64
+		want  string
+	}{
+		{"small", 0.456, "0.46"},
+		{"tens", 12.34, "12.3"},
+		{"hundreds", 123.4, "123"},
+		{"thousands", 22313.4, "22,313"},
+		{"millions", 1000001, "1,000,001"},
+		{"below zero", -1234, "-1,234"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := number(test.value); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func read(t *testing.T, name string) string {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}

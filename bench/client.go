@@ -46,6 +46,8 @@ const (
 type conn struct {
 	fd       int32
 	phase    phase
+	deaf     bool   // of a guest: what comes is not read
+	mute     bool   // of a guest: pings are not answered
 	gen      uint32 // raised when the slot is used anew, so that a stale event is told apart; upper half of the token
 	openedAt int64  // ns on the client's clock: when connect began, then when the upgrade was complete
 	decoder  wsframe.Decoder
@@ -61,11 +63,14 @@ type hooks struct {
 	lost    func(i int, at int64)
 }
 
-// client is the load: connections on one poller, served by the goroutine that calls run.
+// client is the load: connections on one poller, served by the goroutine that calls run. The slots from members on are
+// guests: connections that a scenario opens, ends and judges itself (guest.go). Nothing else is counted of them.
 type client struct {
-	// Immutable after newClient, but for hooks and pacer, which a scenario sets between two calls of run.
+	// Immutable after newClient, but for hooks to host, which a scenario sets between two calls of run.
 	hooks    hooks
 	pacer    *pacer         // nil: nothing is sent on a plan
+	alarms   *alarms        // nil: nothing is timed
+	host     host           // of the guests; nil: there are none
 	progress func(at int64) // ten times a second; nil: nobody looks
 	clock    func() int64   // ns since base
 	base     time.Time      // of the clock
@@ -78,15 +83,16 @@ type client struct {
 	timeout  int64          // ns for an open
 
 	// Owned by the goroutine in run.
-	poller *poller.Poller
-	events []poller.Event
-	buf    []byte // of every read
-	out    []byte // replies of the event under way
-	conns  []conn // never grows
-	window int    // opening at one time
-	opens  opens
-	keptAt int64 // of the last housekeeping
-	tally  tally
+	poller  *poller.Poller
+	events  []poller.Event
+	buf     []byte // of every read
+	out     []byte // replies of the event under way
+	conns   []conn // never grows: members first, then guests
+	members int
+	window  int // opening at one time
+	opens   opens
+	keptAt  int64 // of the last housekeeping
+	tally   tally
 }
 
 // tally counts what became of the connections since the client was made.
@@ -111,7 +117,7 @@ func newClient(o *options) (*client, error) {
 		target: o.target, window: o.opening, timeout: int64(o.openTimeout),
 		limits: wsframe.Limits{Client: true, MessageBytesMax: messageBytesMax},
 		poller: p, events: make([]poller.Event, eventsPerWait), buf: make([]byte, readBytes),
-		conns: make([]conn, o.connections),
+		conns: make([]conn, o.connections+o.guests), members: o.connections,
 		tally: tally{failures: map[string]int{}, losses: map[string]int{}},
 	}
 	_, _ = rand.Read(c.key[:])  // never fails: the program would end
@@ -144,6 +150,9 @@ func (c *client) run(deadline int64, done func() bool) error {
 		wake := min(deadline, c.keptAt+housekeeping)
 		if c.pacer != nil {
 			wake = min(wake, c.pacer.serve(c, now))
+		}
+		if c.alarms != nil {
+			wake = min(wake, c.alarms.serve(now))
 		}
 		if err := c.startOpens(now); err != nil {
 			return err
@@ -181,8 +190,12 @@ func (c *client) serve(ev poller.Event) {
 			return
 		}
 	}
-	if ev.Ready&(poller.CanRead|poller.Hangup) != 0 {
-		c.receive(i, ev.Ready&poller.Hangup != 0)
+	hangup := ev.Ready&poller.Hangup != 0
+	switch {
+	case k.deaf && hangup:
+		c.host.hungUp(i, c.clock())
+	case !k.deaf && ev.Ready&(poller.CanRead|poller.Hangup) != 0:
+		c.receive(i, hangup)
 	}
 }
 
@@ -241,20 +254,17 @@ func (c *client) consume(i int, p []byte) {
 
 // deliver hands one message on; false once the connection is closed.
 func (c *client) deliver(i int, m wsframe.Message, now int64) bool {
+	if c.isGuest(i) {
+		return c.deliverGuest(i, m, now)
+	}
 	switch m.Opcode {
 	case wsframe.Ping:
-		if len(m.Payload) == 0 {
-			c.out = append(c.out, c.pong...)
-		} else {
-			c.out = wsframe.AppendMasked(c.out, wsframe.Pong, true, m.Payload, c.mask)
-		}
+		c.answerPing(m.Payload)
 		if c.hooks.ping != nil {
 			c.hooks.ping(i, now)
 		}
 	case wsframe.Close:
-		code, reason, _ := wsframe.ParseClose(m.Payload) // the decoder has checked it
-		c.send(i, c.frame(wsframe.Close, m.Payload))
-		c.end(i, fmt.Errorf("close %d %s", code, reason))
+		c.answerClose(i, m.Payload)
 	case wsframe.Text, wsframe.Binary:
 		if c.hooks.message != nil {
 			c.hooks.message(i, m, now)
@@ -262,6 +272,22 @@ func (c *client) deliver(i int, m wsframe.Message, now int64) bool {
 	default: // a pong that nobody asked for is allowed (RFC 6455, section 5.5.3)
 	}
 	return c.conns[i].phase == open
+}
+
+// answerPing adds the pong to the one write that answers the event under way.
+func (c *client) answerPing(payload []byte) {
+	if len(payload) == 0 {
+		c.out = append(c.out, c.pong...)
+		return
+	}
+	c.out = wsframe.AppendMasked(c.out, wsframe.Pong, true, payload, c.mask)
+}
+
+// answerClose sends the server's Close frame back and ends the connection.
+func (c *client) answerClose(i int, payload []byte) {
+	code, reason, _ := wsframe.ParseClose(payload) // the decoder has checked it
+	c.send(i, c.frame(wsframe.Close, payload))
+	c.end(i, &closeError{code: code, reason: reason})
 }
 
 // reply adds to the one write that answers the event under way. For hooks only.
@@ -298,10 +324,14 @@ func (c *client) end(i int, why error) {
 	if k.phase == closed {
 		return
 	}
-	wasOpen := k.phase == open
+	was := k.phase
 	c.shut(i, poller.Close)
+	if c.isGuest(i) {
+		c.host.ended(i, was, why, c.clock())
+		return
+	}
 	reason := describe(why)
-	if !wasOpen {
+	if was != open {
 		c.tally.failed++
 		c.tally.failures[reason]++
 		return
@@ -312,6 +342,19 @@ func (c *client) end(i int, why error) {
 		c.hooks.lost(i, c.clock())
 	}
 }
+
+// closeError is a Close frame of the server.
+type closeError struct {
+	code   wsframe.CloseCode
+	reason string
+}
+
+func (e *closeError) Error() string { return fmt.Sprintf("close %d %s", e.code, e.reason) }
+
+// statusError is an answer to the upgrade other than 101.
+type statusError struct{ status int }
+
+func (e *statusError) Error() string { return fmt.Sprintf("answered %d", e.status) }
 
 // describe makes a cause one line of a count of causes.
 func describe(why error) string {
@@ -328,16 +371,17 @@ func describe(why error) string {
 // shut gives the slot's descriptor back and leaves the slot ready for another.
 func (c *client) shut(i int, how func(fd int) error) {
 	k := &c.conns[i]
-	switch k.phase {
-	case closed:
+	switch {
+	case k.phase == closed:
 		return
-	case open:
+	case c.isGuest(i): // not counted
+	case k.phase == open:
 		c.tally.active--
 	default:
 		c.opens.pending--
 	}
 	_ = how(int(k.fd)) // the connection is gone for us whatever the kernel says
-	k.phase, k.partial = closed, nil
+	k.phase, k.partial, k.deaf, k.mute = closed, nil, false, false
 	k.decoder = wsframe.Decoder{}
 }
 

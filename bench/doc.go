@@ -2,18 +2,20 @@
 //
 //	go run ./bench echo --target ws://127.0.0.1:8080/ws --pid $(pidof pulsewheel) --connections 1000
 //
-// A scenario is a script that runs top-down (runEcho, runHeartbeat, runIdle, runStorm): open connections, rest,
+// A scenario is a script that runs top-down (runEcho, runHeartbeat, runIdle, runStorm, runChurn, runHostile): open connections, rest,
 // measure a span, report, judge. Beneath it a client holds all connections on one poller and turns one loop; what
 // a scenario wants to hear of, it hears through hooks. What it sends without being answered follows a plan made
-// beforehand (pacer), so a server that stalls is not spared the messages that were due meanwhile. The server's memory,
+// beforehand (pacer), so a server that stalls is not spared the messages that were due meanwhile. Connections that come
+// and go or misbehave are guests, looked after by a host, and counted apart from those that must bear them. The server's memory,
 // CPU and system calls are read from outside, from /proc and perf; it may be written in anything. The command compare
 // starts several servers, one after another and round after round, and sets their figures side by side.
 //
 // # Concurrency
 //
 // One goroutine runs the scenario and the client's loop. It is parked as the server's loops are, so on a small machine
-// the client costs no more than what it measures. The exceptions wait for other processes: perf, and in compare
-// a server's end. Nothing is shared with them but a channel.
+// the client costs no more than what it measures. The exceptions wait for other processes: perf, in compare
+// a server's end, in churn and hostile the lookout's questions to the server. What they find comes through a channel; the
+// lookout's first and last questions are asked by the scenario itself, one at a time under its lock.
 //
 // # Ownership of memory
 //

@@ -95,7 +95,7 @@ func runEcho(s *session) error {
 	if err := s.countSyscalls(func() int { return e.total }); err != nil {
 		return err
 	}
-	missing, err := e.finish(s)
+	missing, err := e.finish()
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func (e *echoer) count(i int, m wsframe.Message) bool {
 }
 
 // finish stops sending, waits for what is still due and returns how many answers are missing.
-func (e *echoer) finish(s *session) (int, error) {
+func (e *echoer) finish() (int, error) {
 	c := e.client
 	if e.pacer == nil {
 		want := 0

@@ -30,6 +30,7 @@ type beats struct {
 	interval int64 // ns
 	late     int64 // ns behind the interval
 
+	first     int     // connections below it are not watched: they say something, and are not beaten
 	last      []int64 // per connection: when the last beat came (or the connection was opened)
 	total     int     // beats since the beginning
 	recording bool
@@ -82,6 +83,9 @@ func (b *beats) message(i int, m wsframe.Message, at int64) {
 
 // heard counts one beat of the server.
 func (b *beats) heard(i int, at int64) {
+	if i < b.first {
+		return
+	}
 	gap := at - b.last[i]
 	b.last[i] = at
 	b.total++
@@ -116,7 +120,7 @@ func (b *beats) stop() {
 	b.recording = false
 	now := b.client.clock()
 	for i, last := range b.last {
-		if b.client.isOpen(i) && now-last > b.interval+b.interval/2 {
+		if i >= b.first && b.client.isOpen(i) && now-last > b.interval+b.interval/2 {
 			b.counts.missed += max(skipped(now-last, b.interval), 1)
 		}
 	}

@@ -89,6 +89,8 @@ type scenario struct {
 	defaults func(*options)
 	// flags registers what only this scenario understands.
 	flags func(*flag.FlagSet, *options)
+	// prepare derives what follows from the flags, and returns what is wrong with them; nil: nothing of its own.
+	prepare func(*options) []rule
 	// run drives the client and fills the report.
 	run func(*session) error
 }
@@ -111,6 +113,14 @@ func scenarios() []scenario {
 		{
 			name: "storm", about: "as many upgrades as possible, then all drop and reconnect at once",
 			defaults: stormDefaults, flags: stormFlags, run: runStorm,
+		},
+		{
+			name: "churn", about: "holds connections while others come, live a random time and vanish: by FIN, by RST, silently",
+			defaults: churnDefaults, flags: churnFlags, prepare: prepareChurn, run: runChurn,
+		},
+		{
+			name: "hostile", about: "halves, drips, floods and readers that don't read, beside healthy connections that must not notice",
+			defaults: hostileDefaults, flags: hostileFlags, prepare: prepareHostile, run: runHostile,
 		},
 	}
 }

@@ -67,6 +67,7 @@ func (o outcome) lastOf() string { return lastLine(o.stderr) }
 
 func TestWrongCallsAreOneLineAndExitTwo(t *testing.T) {
 	refused := "ws://127.0.0.1:1/ws" // nobody listens on port 1
+	live := startPeer(t, peerOptions{}).url()
 	tests := []struct {
 		name string
 		args []string
@@ -91,6 +92,18 @@ func TestWrongCallsAreOneLineAndExitTwo(t *testing.T) {
 		{"steps falling", []string{"idle", "--target", refused, "--steps", "9,3"}, "rising list"},
 		{"pipeline in an open loop", []string{"echo", "--target", refused, "--rate", "9", "--pipeline", "2"}, "--pipeline"},
 		{"message too big", []string{"echo", "--target", refused, "--size", "2000000"}, "--size 2000000"},
+		{"silence shorter than two beats", []string{"churn", "--target", refused, "--interval", "4s"}, "--timeout 6s"},
+		{"nobody comes", []string{"churn", "--target", refused, "--churn-rate", "0"}, "--churn-rate 0"},
+		{"no number of visitors", []string{"churn", "--target", refused, "--churn-rate", "NaN"}, "--churn-rate NaN"},
+		{"life without end", []string{"churn", "--target", refused, "--life", "1h"}, "--life 1h"},
+		{"system calls of a churn", []string{"churn", "--target", refused, "--pid", "1", "--syscalls"}, "--syscalls belongs to"},
+		{"admin that is no URL", []string{"churn", "--target", refused, "--admin", "8081"}, "--admin"},
+		{"admin nobody listens on", []string{"churn", "--target", live, "--admin", "http://127.0.0.1:1"}, "connection refused"},
+		{"kind unknown", []string{"hostile", "--target", refused, "--kinds", "drip,rude"}, `"rude" is none of`},
+		{"hostile in a closed loop", []string{"hostile", "--target", refused, "--rate", "0"}, "--rate is to be above 0"},
+		{"one healthy", []string{"hostile", "--target", refused, "--connections", "1"}, "--connections 1 is less than 2"},
+		{"hostile beyond descriptors", []string{"hostile", "--target", refused, "--hostile", "1000000000", "--hostile-rate", "0"}, "beside them need"},
+		{"no factor", []string{"hostile", "--target", refused, "--factor", "0"}, "--factor 0"},
 		{"compare nothing", []string{"compare", "echo"}, "--servers wants"},
 		{"compare without address", []string{"compare", "--servers", "a=/bin/true", "echo"}, "neither {addr} nor {port}"},
 		{"compare with a target", []string{"compare", "--servers", "a=x {addr}", "echo", "--target=ws://x/"}, "--target is set by compare"},

@@ -71,7 +71,7 @@ func (c *client) connect(i int) error {
 		return nil
 	}
 	now := c.clock()
-	fd, err := c.dial()
+	fd, err := c.dial(poller.ConnectOptions{})
 	c.tally.started++
 	if errors.Is(err, poller.ErrDescriptors) {
 		return fmt.Errorf("%w: out of descriptors after %d connections: raise the limit (ulimit -n) or lower --connections", errUsage, c.tally.active)
@@ -81,20 +81,27 @@ func (c *client) connect(i int) error {
 		c.tally.failures[describe(err)]++
 		return nil
 	}
-	k.gen++
-	k.fd, k.phase, k.openedAt = int32(fd), connecting, now
 	c.opens.pending++
-	c.opens.queue = append(c.opens.queue, opening{slot: i, gen: k.gen, at: now})
-	if err := c.poller.Add(fd, token(i, k.gen), poller.Readable|poller.Writable|poller.EdgeTriggered); err != nil {
-		c.end(i, err)
-	}
+	c.opens.queue = append(c.opens.queue, opening{slot: i, gen: k.gen + 1, at: now})
+	c.begin(i, fd, now)
 	return nil
 }
 
+// begin gives slot i a socket that is connecting.
+func (c *client) begin(i, fd int, now int64) {
+	k := &c.conns[i]
+	k.gen++
+	k.fd, k.phase, k.openedAt = int32(fd), connecting, now
+	if err := c.poller.Add(fd, token(i, k.gen), poller.Readable|poller.Writable|poller.EdgeTriggered); err != nil {
+		c.end(i, err)
+	}
+}
+
 // dial begins a connect from the source address whose turn it is, and from the next ones if its ports are used up.
-func (c *client) dial() (fd int, err error) {
+func (c *client) dial(o poller.ConnectOptions) (fd int, err error) {
 	for range sourcesTried {
-		fd, err = poller.Connect(c.target.address, poller.ConnectOptions{Source: c.target.source(c.opens.sources)})
+		o.Source = c.target.source(c.opens.sources)
+		fd, err = poller.Connect(c.target.address, o)
 		if !c.target.loopback || !portsExhausted(err) {
 			c.opens.sources++
 			return fd, err
@@ -115,7 +122,11 @@ func (c *client) connected(i int, ready poller.Readiness) {
 		return
 	}
 	k.phase = upgrading
-	if !c.send(i, c.request) { // an empty socket buffer takes it whole
+	request := c.request
+	if c.isGuest(i) {
+		request = c.host.connected(i, c.clock())
+	}
+	if !c.send(i, request) { // an empty socket buffer takes it whole
 		return
 	}
 	if ready&poller.Hangup != 0 { // it won't be told again
@@ -141,18 +152,25 @@ func (c *client) upgraded(i int, p []byte, now int64) (rest []byte) {
 		k.partial = append([]byte(nil), p...)
 		return nil
 	case status != 101:
-		c.end(i, fmt.Errorf("answered %d", status))
+		c.end(i, &statusError{status})
 		return nil
 	}
 	k.partial = nil
 	k.phase = open
-	c.opens.pending--
-	c.tally.opened++
-	c.tally.active++
 	if c.opens.took != nil {
 		c.opens.took.record(now - k.openedAt)
 	}
 	k.openedAt = now
+	if c.isGuest(i) {
+		c.host.opened(i, now)
+		if k.phase != open {
+			return nil
+		}
+		return p[n:]
+	}
+	c.opens.pending--
+	c.tally.opened++
+	c.tally.active++
 	if c.hooks.opened != nil {
 		c.hooks.opened(i, now)
 	}

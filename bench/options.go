@@ -46,6 +46,30 @@ type options struct {
 	size     int
 	pipeline int
 	text     bool
+
+	// Of churn and hostile.
+	guests   int // slots beside those of the connections; prepare knows how many
+	timeout  time.Duration
+	slack    time.Duration
+	adminURL string
+
+	// Of churn.
+	churnRate float64 // a minute
+	life      time.Duration
+
+	// Of hostile.
+	hostile          int
+	hostileRate      float64 // arrivals a second; 0 at once
+	kinds            kindList
+	handshakeTimeout time.Duration
+	again            time.Duration
+	factor           float64
+}
+
+// rule is one thing that flags must not be, and what to say then.
+type rule struct {
+	broken bool
+	text   string
 }
 
 // parseOptions reads a scenario's flags. Every error it returns is of the caller's making.
@@ -71,7 +95,7 @@ func parseOptions(sc scenario, args []string, stderr io.Writer) (*options, error
 	if fs.NArg() > 0 {
 		return nil, fmt.Errorf("%w: unexpected argument %q", errUsage, fs.Arg(0))
 	}
-	if err := o.check(sc.name); err != nil {
+	if err := o.check(sc); err != nil {
 		return nil, err
 	}
 	t, err := parseTarget(o.targetURL, o.query())
@@ -96,8 +120,11 @@ func parseFlags(fs *flag.FlagSet, args []string, stderr io.Writer) error {
 
 // rateMeaning says what --rate counts in the scenario.
 func rateMeaning(name string) string {
-	if name == "echo" {
+	switch name {
+	case "echo":
 		return "messages a second over all connections, latency from the intended time of sending; 0: a closed loop"
+	case "hostile":
+		return "messages a second over the healthy connections that echo, latency from the intended time of sending"
 	}
 	return "connections opened a second; 0: as many as possible"
 }
@@ -115,17 +142,15 @@ func (o *options) query() url.Values {
 }
 
 // check refuses what cannot be run, with the value in the message.
-func (o *options) check(name string) error {
-	if name != "echo" {
+func (o *options) check(sc scenario) error {
+	name := sc.name
+	if name != "echo" && name != "hostile" {
 		o.openRate = o.rate
 	}
 	if n := len(o.steps); n > 0 {
 		o.connections = o.steps[n-1]
 	}
-	rules := []struct {
-		broken bool
-		text   string
-	}{
+	rules := []rule{
 		{o.connections < 1, fmt.Sprintf("--connections %d is less than 1", o.connections)},
 		{o.duration <= 0, fmt.Sprintf("--duration %v is not positive", o.duration)},
 		{o.rate < 0, fmt.Sprintf("--rate %v is negative", o.rate)},
@@ -140,6 +165,9 @@ func (o *options) check(name string) error {
 		{o.mode != "" && o.mode != "ping" && o.mode != "text", fmt.Sprintf("--mode %q is neither ping nor text", o.mode)},
 		{name == "heartbeat" && o.interval < time.Millisecond, fmt.Sprintf("--interval %v is less than 1ms", o.interval)},
 		{o.clientInterval < 0, fmt.Sprintf("--client-interval %v is negative", o.clientInterval)},
+	}
+	if sc.prepare != nil {
+		rules = append(rules, sc.prepare(o)...)
 	}
 	for _, r := range rules {
 		if r.broken {

@@ -7,7 +7,7 @@ import (
 
 // standingClient has connections that count as open and are never written to.
 func standingClient(connections int) *client {
-	c := &client{conns: make([]conn, connections)}
+	c := &client{conns: make([]conn, connections), members: connections}
 	for i := range c.conns {
 		c.conns[i].phase = open
 	}

@@ -26,6 +26,8 @@ type peerOptions struct {
 	killAfter   int           // ends everything with this many messages read
 	refuseAfter int           // connections after which upgrades are answered 503
 	closeFirst  bool          // sends Close right after the upgrade
+
+	guard guard // against peers that misbehave
 }
 
 // peer is a small server on the standard library, a goroutine per connection, so that the client is tested against
@@ -39,6 +41,9 @@ type peer struct {
 	conns    map[net.Conn]bool
 	messages int
 	accepted int
+	closed   map[string]int // by reason, as the admin listener of the server counts them
+	rejected map[string]int
+	kept     []net.Conn // that guard.leak doesn't close
 	running  sync.WaitGroup
 }
 
@@ -47,7 +52,7 @@ func listenPeer(address string, o peerOptions) (*peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &peer{o: o, listener: l, stopped: make(chan struct{}), conns: map[net.Conn]bool{}}
+	p := &peer{o: o, listener: l, stopped: make(chan struct{}), conns: map[net.Conn]bool{}, closed: map[string]int{}, rejected: map[string]int{}}
 	p.running.Add(1)
 	go p.accept()
 	return p, nil
@@ -77,6 +82,9 @@ func (p *peer) kill() {
 	for c := range p.conns {
 		_ = c.Close()
 	}
+	for _, c := range p.kept {
+		_ = c.Close()
+	}
 }
 
 func (p *peer) accept() {
@@ -90,16 +98,13 @@ func (p *peer) accept() {
 		p.conns[c] = true
 		p.accepted++
 		nth := p.accepted
+		if nth == p.o.guard.killAt {
+			go p.kill()
+		}
 		p.mu.Unlock()
-		p.running.Add(1)
-		go func() {
-			defer p.running.Done()
-			_ = p.serve(c, nth) // it ends when the client or kill closes it
-			_ = c.Close()
-			p.mu.Lock()
-			delete(p.conns, c)
-			p.mu.Unlock()
-		}()
+		p.running.Go(func() {
+			p.end(c, p.serve(c, nth)) // it ends when the client or kill closes it, or when the guard wants it
+		})
 	}
 }
 
@@ -107,9 +112,10 @@ var errRefused = errors.New("refused")
 
 func (p *peer) serve(c net.Conn, nth int) error {
 	r := bufio.NewReader(c)
+	p.o.guard.handshake(c)
 	request, err := http.ReadRequest(r)
 	if err != nil {
-		return err
+		return p.o.guard.late(c, err)
 	}
 	status := p.o.status
 	if p.o.refuseAfter > 0 && nth > p.o.refuseAfter {
@@ -134,20 +140,27 @@ func (p *peer) serve(c net.Conn, nth int) error {
 		go p.beat(c)
 	}
 	var d wsframe.Decoder
-	buf := make([]byte, 64*1024)
+	buf, controls, limits := make([]byte, 64*1024), 0, p.o.guard.limits()
 	for {
+		p.o.guard.silence(c)
 		n, err := r.Read(buf)
 		if err != nil {
-			return err
+			return p.o.guard.silent(c, err)
 		}
 		for in := buf[:n]; len(in) > 0; {
-			m, used, ok, err := d.Next(&wsframe.Limits{}, in)
+			m, used, ok, err := d.Next(&limits, in)
 			if err != nil {
-				return err
+				return p.o.guard.violated(c, err)
 			}
 			in = in[used:]
 			if !ok {
 				break
+			}
+			if m.Opcode == wsframe.Ping {
+				controls++
+			}
+			if err := p.o.guard.flooded(c, controls); err != nil {
+				return err
 			}
 			if err := p.answer(c, m); err != nil {
 				return err
@@ -208,6 +221,8 @@ func (p *peer) answer(c net.Conn, m wsframe.Message) error {
 	if p.o.corrupt {
 		payload[0] ^= 1
 	}
+	p.disturb()
+	p.o.guard.patience(c)
 	_, err := c.Write(wsframe.AppendFrame(nil, m.Opcode, payload))
 	return err
 }
@@ -221,6 +236,9 @@ func (p *peer) beat(c net.Conn) {
 	ticker := time.NewTicker(p.o.pingEvery)
 	defer ticker.Stop()
 	for range ticker.C {
+		if p.disturbed(p.o.guard.noBeatsFrom) {
+			continue
+		}
 		if _, err := c.Write(frame); err != nil {
 			return
 		}

@@ -80,8 +80,10 @@ func TestUsageFallsBackOnTicks(t *testing.T) {
 	}{
 		{"exact", usage{exact: 5 * time.Millisecond}, usage{exact: 12 * time.Millisecond, ticks: 10 * time.Millisecond}, 7 * time.Millisecond},
 		{
-			"a thread ended", usage{exact: 500 * time.Millisecond, ticks: 500 * time.Millisecond},
-			usage{exact: 100 * time.Millisecond, ticks: 900 * time.Millisecond}, 400 * time.Millisecond,
+			"a thread ended",
+			usage{exact: 500 * time.Millisecond, ticks: 500 * time.Millisecond},
+			usage{exact: 100 * time.Millisecond, ticks: 900 * time.Millisecond},
+			400 * time.Millisecond,
 		},
 	}
 	for _, tt := range tests {

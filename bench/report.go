@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
+	"slices"
 	"sort"
 	"strings"
 	"text/tabwriter"
@@ -26,21 +28,22 @@ type serverFigures struct {
 
 // report is the result of a scenario.
 type report struct {
-	Scenario        string         `json:"scenario"`
-	Target          string         `json:"target"`
-	Connections     int            `json:"connections"`
-	Failed          int            `json:"failed"`
-	Lost            int            `json:"lost"`
-	DurationSeconds float64        `json:"duration_seconds"`
-	LatencyUs       *latencies     `json:"latency_us"`
-	Server          *serverFigures `json:"server"`
-	ClientLimited   bool           `json:"client_limited"`
-	Failures        map[string]int `json:"failures,omitempty"` // why opens failed, how often
-	Losses          map[string]int `json:"losses,omitempty"`   // why connections were lost, how often
-	Notes           []string       `json:"notes,omitempty"`    // what could not be measured, and why
-	Problems        []string       `json:"problems,omitempty"` // what the check found; none: it holds
-	latencyOf       string         // what LatencyUs is about, for people
-	figures         []figure       // in the order in which they are printed
+	Scenario        string                    `json:"scenario"`
+	Target          string                    `json:"target"`
+	Connections     int                       `json:"connections"`
+	Failed          int                       `json:"failed"`
+	Lost            int                       `json:"lost"`
+	DurationSeconds float64                   `json:"duration_seconds"`
+	LatencyUs       *latencies                `json:"latency_us"`
+	Server          *serverFigures            `json:"server"`
+	ClientLimited   bool                      `json:"client_limited"`
+	Failures        map[string]int            `json:"failures,omitempty"` // why opens failed, how often
+	Losses          map[string]int            `json:"losses,omitempty"`   // why connections were lost, how often
+	Ends            map[string]map[string]int `json:"ends,omitempty"`     // how hostile peers ended, by kind, how often
+	Notes           []string                  `json:"notes,omitempty"`    // what could not be measured, and why
+	Problems        []string                  `json:"problems,omitempty"` // what the check found; none: it holds
+	latencyOf       string                    // what LatencyUs is about, for people
+	figures         []figure                  // in the order in which they are printed
 	comments        map[string]string
 }
 
@@ -125,6 +128,11 @@ func (r *report) summary(w io.Writer) error {
 	}
 	for _, line := range causes("lost", r.Losses) {
 		fmt.Fprintln(table, line)
+	}
+	for _, kind := range slices.Sorted(maps.Keys(r.Ends)) {
+		for _, line := range causes(kind, r.Ends[kind]) {
+			fmt.Fprintln(table, line)
+		}
 	}
 	for _, n := range r.Notes {
 		fmt.Fprintf(table, "note\t%s\n", n)

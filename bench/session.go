@@ -26,7 +26,8 @@ type session struct {
 	server *process // nil without --pid
 	report *report
 	bar    *progress
-	calls  float64 // system calls of the server per operation; 0 not counted
+	looks  *lookout // of churn and hostile; nil elsewhere
+	calls  float64  // system calls of the server per operation; 0 not counted
 }
 
 // span is what a measured stretch of time took.
@@ -55,9 +56,9 @@ func runScenario(sc scenario, o *options, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if need := o.connections + spareDescriptors; uint64(need) > limit {
-		return fmt.Errorf("%w: %d connections need %d descriptors, the limit is %d: raise it (ulimit -n) or lower --connections",
-			errUsage, o.connections, need, limit)
+	if need := o.connections + o.guests + spareDescriptors; uint64(need) > limit {
+		return fmt.Errorf("%w: %d connections%s need %d descriptors, the limit is %d: raise it (ulimit -n) or lower --connections",
+			errUsage, o.connections, besides(o.guests), need, limit)
 	}
 	s := &session{opts: o, report: &report{Scenario: sc.name, Target: o.target.url}, bar: newProgress(stderr)}
 	if o.pid != 0 {
@@ -82,11 +83,19 @@ func runScenario(sc scenario, o *options, stdout, stderr io.Writer) error {
 	return s.finish(stdout)
 }
 
+// besides names the guests among what needs descriptors.
+func besides(guests int) string {
+	if guests == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" and up to %d beside them", guests)
+}
+
 // finish completes the report, prints and saves it, and judges.
 func (s *session) finish(stdout io.Writer) error {
 	r, t := s.report, &s.client.tally
 	r.Connections, r.Failed, r.Lost = t.opened, t.failed, t.lost
-	r.Failures, r.Losses = t.failures, t.losses
+	r.Failures, r.Losses = joined(r.Failures, t.failures), joined(r.Losses, t.losses)
 	r.require(t.failed == 0, "%d connections could not be opened%s", t.failed, mostly(t.failures))
 	r.require(t.lost == 0, "%d connections were lost%s", t.lost, mostly(t.losses))
 	if s.server != nil && r.Server == nil {
@@ -114,6 +123,17 @@ func (s *session) finish(stdout io.Writer) error {
 	return nil
 }
 
+// joined adds one count of causes to another, which may be nil.
+func joined(to, counts map[string]int) map[string]int {
+	if to == nil {
+		return counts
+	}
+	for cause, n := range counts {
+		to[cause] += n
+	}
+	return to
+}
+
 // mostly names the most frequent cause.
 func mostly(counts map[string]int) string {
 	lines := causes("", counts)
@@ -136,14 +156,22 @@ func (s *session) watch(what string, state func() (have, want int)) {
 	s.client.progress = func(at int64) {
 		have, want := state()
 		s.bar.show(at, what, have, want)
+		if s.looks != nil {
+			s.looks.fetch()
+		}
 	}
 }
 
 // rest serves the client for a while, or until nobody is left to serve.
 func (s *session) rest(what string, d time.Duration) error {
-	from, t := s.client.clock(), &s.client.tally
-	s.watch(what, func() (int, int) { return int((s.client.clock() - from) / 1e6), int(d.Milliseconds()) })
-	return s.client.run(from+int64(d), func() bool { return t.active == 0 })
+	return s.await(what, d, func() bool { return s.client.tally.active == 0 })
+}
+
+// await serves the client until something has come about, for so long at most.
+func (s *session) await(what string, most time.Duration, done func() bool) error {
+	from := s.client.clock()
+	s.watch(what, func() (int, int) { return int((s.client.clock() - from) / 1e6), int(most.Milliseconds()) })
+	return s.client.run(from+int64(most), done)
 }
 
 // measure runs work and accounts for it.

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// hostileArgs is a small attack on a peer with the times of guarded. A factor that only a fault exceeds: the peer and the
+// load are one process here.
+func hostileArgs(p *peer, kinds string, more ...string) []string {
+	args := []string{
+		"hostile", "--target", p.url(), "--connections", "10", "--rate", "100", "--hostile", "18", "--hostile-rate", "0", "--again", "100ms",
+		"--duration", "800ms", "--settle", "100ms", "--interval", "200ms", "--timeout", "500ms", "--handshake-timeout", "300ms",
+		"--slack", "700ms", "--open-timeout", "1s", "--factor", "1000",
+	}
+	if kinds != "" {
+		args = append(args, "--kinds", kinds)
+	}
+	return append(args, more...)
+}
+
+// ends is how one kind ended, by the result.
+func (o outcome) ends(t *testing.T, kind string) map[string]any {
+	t.Helper()
+	all, _ := o.json["ends"].(map[string]any)
+	ends, ok := all[kind].(map[string]any)
+	if !ok {
+		t.Fatalf("no ends of %s: %v", kind, o.json["ends"])
+	}
+	return ends
+}
+
+func TestHostile(t *testing.T) {
+	tests := []struct{ kind, end string }{
+		{"half-head", "answered 408"},
+		{"drip-head", "answered 408"},
+		{"half-header", "close 4408 "},
+		{"half-frame", "close 4408 "},
+		{"tiny-frames", "close 1008 "},
+		{"ping-flood", "close 1008 "},
+		{"oversized", "close 1009 "},
+	}
+	p := startPeer(t, peerOptions{pingEvery: 200 * time.Millisecond, guard: guarded()})
+	var kinds []string
+	for _, tt := range tests {
+		kinds = append(kinds, tt.kind)
+	}
+	o := bench(t, hostileArgs(p, strings.Join(kinds, ","), "--admin", p.admin(t))...)
+	if o.code != exitOK {
+		t.Fatalf("exit %d: %s", o.code, o.stderr)
+	}
+	for _, tt := range tests {
+		found := 0.0
+		for end, n := range o.ends(t, tt.kind) {
+			if strings.HasPrefix(end, strings.TrimSpace(tt.end)) {
+				found += n.(float64)
+			}
+		}
+		begun := o.number(t, strings.ReplaceAll(tt.kind, "-", "_")+"_begun")
+		if found != begun || begun < 2 {
+			t.Errorf("%s: %v of %v ended by %s: %v", tt.kind, found, begun, tt.end, o.ends(t, tt.kind))
+		}
+	}
+	if n := o.number(t, "server_closed_policy"); n < 4 {
+		t.Errorf("%v closed for policy", n)
+	}
+	if n := o.number(t, "oversized_begun"); n <= 3 {
+		t.Errorf("%v oversized: they did not come again", n)
+	}
+}
+
+// TestHostileFindsFaults: each promise that a server may break is found by the check that is there for it.
+func TestHostileFindsFaults(t *testing.T) {
+	with := func(change func(*guard)) peerOptions {
+		o := peerOptions{pingEvery: 200 * time.Millisecond, guard: guarded()}
+		change(&o.guard)
+		return o
+	}
+	tests := []struct {
+		name  string
+		peer  peerOptions
+		kinds string
+		args  []string
+		want  string
+	}{
+		{"waits for heads", with(func(g *guard) { g.handshakeTimeout = 0 }), "half-head", nil, "half-head: 18 were still open"},
+		{"no time for heads", with(func(g *guard) { g.handshakeTimeout = 100 * time.Millisecond }), "half-head", nil, "were ended before 300ms"},
+		{"waits for frames", with(func(g *guard) { g.silenceTimeout = 0 }), "half-frame", nil, "half-frame: 18 were still open"},
+		{"waits for headers", with(func(g *guard) { g.silenceTimeout = 0 }), "half-header", nil, "half-header: 18 were still open"},
+		{"answers 1009 with a reset", with(func(g *guard) { g.rude = true }), "oversized", nil, "(close 1009), mostly: connection reset by peer"},
+		{"bears any length", with(func(g *guard) { g.messageBytes = 0 }), "oversized", []string{"--timeout", "500ms"}, "oversized: "},
+		{"bears pings", with(func(g *guard) { g.pings, g.silenceTimeout = 0, 0 }), "ping-flood", nil, "ping-flood: 18 were still open"},
+		{"bears fragments", with(func(g *guard) { g.fragments, g.messageBytes, g.silenceTimeout = 0, 0, 0 }), "tiny-frames", nil, "tiny-frames: 18 were still open"},
+		{"takes a drip for dead", with(func(*guard) {}), "drip", []string{"--duration", "1500ms", "--timeout", "3s"}, "mostly: close 4408"},
+		{"echoes late", with(func(g *guard) { g.slowFrom = 15 }), "half-frame", []string{"--factor", "3"}, "times that before"},
+		{"stops beating", with(func(g *guard) { g.noBeatsFrom, g.silenceTimeout = 15, 0 }), "oversized", nil, "beats were missed under attack"},
+		{"ends the healthy", with(func(g *guard) { g.evictAt = 3 }), "oversized", nil, "connections were lost"},
+		{"does not echo", peerOptions{pingEvery: 200 * time.Millisecond, guard: guarded(), mute: true}, "half-frame", nil, "no message came back"},
+		{"holds descriptors", with(func(g *guard) { g.leak = true }), "half-frame", []string{"--pid", ownPID()}, "descriptors, before it were"},
+		{"peers stay away", with(func(*guard) {}), "half-frame", []string{"--hostile-rate", "2"}, "hostile peers came"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if !strings.Contains(strings.Join(tt.args, " "), "--pid") { // descriptors of this process are counted there
+				t.Parallel()
+			}
+			p := startPeer(t, tt.peer)
+			o := bench(t, hostileArgs(p, tt.kinds, tt.args...)...)
+			if o.code != exitFailed || !strings.Contains(o.lastOf(), tt.want) {
+				t.Errorf("exit %d, %q; want exit %d and %q", o.code, o.stderr, exitFailed, tt.want)
+			}
+		})
+	}
+}
+
+// TestPulsewheelHolds runs both scenarios, in full but small, against the server of this repository: what the peers of
+// the other tests do is what they were told, and this one has to know by itself.
+func TestPulsewheelHolds(t *testing.T) {
+	server := filepath.Join(t.TempDir(), "pulsewheel")
+	if out, err := exec.Command("go", "build", "-o", server, "../cmd/pulsewheel").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	adminAddress := freeAddress(t)
+	running, err := startServer(t.Context(), []string{
+		server, "serve", "--listen", "{addr}", "--admin-listen", adminAddress, "--echo", "--heartbeat-interval", "200ms", "--heartbeat-timeout", "1s",
+		"--handshake-timeout", "500ms", "--log-level", "warn",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := running.end(); err != nil {
+			t.Error(err)
+		}
+	}()
+	common := []string{
+		"--target", "ws://" + running.address + "/ws", "--admin", "http://" + adminAddress, "--pid", strconv.Itoa(running.cmd.Process.Pid),
+		"--connections", "100", "--interval", "200ms", "--timeout", "1s", "--settle", "200ms",
+	}
+	tests := []struct {
+		name string
+		args []string
+	}{
+		{"churn", []string{"churn", "--duration", "2s", "--churn-rate", "6000", "--life", "500ms"}},
+		// The machine of a test is shared: only the ratio of a measurement means something.
+		{"hostile", []string{"hostile", "--duration", "3s", "--rate", "200", "--hostile", "90", "--handshake-timeout", "500ms", "--again", "500ms", "--factor", "1000"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			o := bench(t, append(append([]string(nil), tt.args...), common...)...)
+			if o.code != exitOK {
+				t.Errorf("exit %d: %s\n%s", o.code, o.stderr, o.stdout)
+			}
+			if before, most := o.number(t, "server_descriptors_before"), o.number(t, "server_descriptors_most"); most <= before {
+				t.Errorf("%v descriptors before and %v at most: nobody came", before, most)
+			}
+			o.number(t, "server_rss_bytes_after")
+		})
+	}
+}
+
+// freeAddress is a loopback address that nobody listens on right now.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	p, err := listenPeer("127.0.0.1:0", peerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := p.listener.Addr().String()
+	p.kill()
+	p.running.Wait()
+	return address
+}
+
+// TestSlowReadersAreSeenToTheEnd: a reader that never reads learns of its end by the reset, one that reads again by the
+// Close frame; a peer that resets shows the first.
+func TestSlowReadersAreSeenToTheEnd(t *testing.T) {
+	p := startPeer(t, peerOptions{pingEvery: 200 * time.Millisecond, guard: guarded()})
+	o := bench(t, hostileArgs(p, "slow-reader", "--hostile", "4", "--again", "0s", "--duration", "2s")...)
+	if o.code != exitOK {
+		t.Fatalf("exit %d: %s", o.code, o.stderr)
+	}
+	if n := o.ends(t, "slow-reader")["connection reset by peer"]; n != 4.0 {
+		t.Errorf("ends %v, want 4 resets", o.ends(t, "slow-reader"))
+	}
+}
+
+func TestKindList(t *testing.T) {
+	var l kindList
+	if err := l.Set("drip,half-head"); err != nil || l.String() != "drip,half-head" {
+		t.Errorf("%q, %v", l.String(), err)
+	}
+	if err := l.Set("drip,nice"); err == nil || !strings.Contains(err.Error(), `"nice"`) {
+		t.Errorf("taken: nice (%v)", err)
+	}
+	for _, name := range kindNames() {
+		k := kindNamed(name, &client{request: []byte("GET / HTTP/1.1\r\n\r\n")}, &options{timeout: time.Second, handshakeTimeout: time.Second})
+		if k.headBytes == 0 && len(k.first)+len(k.burst)+len(k.drip) == 0 {
+			t.Errorf("%s does nothing", name)
+		}
+	}
+}

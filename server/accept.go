@@ -44,7 +44,9 @@ func (l *loop) acceptFrom(in *listener) {
 			continue
 		}
 		fd, peer, unix := a.FD, a.Peer, in.unix
-		target.post(task{kind: taskDo, do: func(l *loop) { l.admit(fd, peer, unix, nil) }})
+		if !target.post(task{kind: taskDo, do: func(l *loop) { l.admit(fd, peer, unix, nil) }}) {
+			_ = l.sys.closeFD(fd) // the server ends
+		}
 	}
 	switch {
 	case err == nil:
@@ -114,6 +116,11 @@ func (l *loop) closeListeners() {
 // registered: in a storm the request is there already, and neither a wait nor a failing read is spent on it.
 func (l *loop) admit(fd int, peer netip.AddrPort, unix bool, input []byte) {
 	l.owner.check()
+	if l.over {
+		_ = l.sys.closeFD(fd) // it was on its way here when everything was closed
+		l.runner.tally[countRejected+count(rejectDraining)]++
+		return
+	}
 	slot, ok := l.table.acquire()
 	if !ok {
 		_ = l.sys.closeFD(fd) // 16 million connections on this loop: there is no slot to answer from
@@ -160,14 +167,12 @@ func (l *loop) firstRead(slot uint32, r *record) {
 	if inline {
 		l.runner.loop, l.runner.now = l, l.now
 		l.runner.serve(slot)
+	} else {
+		l.ready = append(l.ready, slot) // with its loan, whatever becomes of it below
 	}
 	if err := l.sys.add(int(r.fd), makeToken(l.index, slot, generation)); err != nil {
 		l.server.log.Warn("connection can't be registered", "error", err)
 		r.setFlag(flagPeerGone)
 		l.evict(slot, r, ending{cause: CauseReset, code: wsframe.CloseAbnormal, reason: "reset"})
-		return
-	}
-	if !inline {
-		l.ready = append(l.ready, slot)
 	}
 }

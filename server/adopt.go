@@ -45,7 +45,10 @@ func (s *Server) Adopt(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("adopt: %w", err)
 	}
 	_, unix := conn.LocalAddr().(*net.UnixAddr)
-	s.lighter(s.loops[0]).post(task{kind: taskDo, do: func(l *loop) { l.admit(fd, peer, unix, input) }})
+	if !s.lighter(s.loops[0]).post(task{kind: taskDo, do: func(l *loop) { l.admit(fd, peer, unix, input) }}) {
+		_ = poller.Close(fd) // the server ended meanwhile
+		return ErrClosed
+	}
 	return nil
 }
 

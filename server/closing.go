@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"errors"
 	"runtime/debug"
 
@@ -85,7 +86,7 @@ func (l *loop) beginClosing(slot uint32) {
 		l.appendLast(slot, r, s, e.reply)
 	}
 	l.wheel.Schedule(slot, l.tickAfter(closeTimeout))
-	if e.cause == CauseExpired || e.cause == CauseShutdown {
+	if e.cause == CauseExpired || e.cause == CauseShutdown || l.over {
 		// Nobody is expected to answer. What the socket takes goes out; the kernel delivers it after close(2).
 		x.flush()
 		l.finish(slot)
@@ -115,6 +116,9 @@ func (l *loop) discardUnsent(slot uint32, r *record, s *side) {
 		s.pending = nil
 	}
 	end := 0
+	if response := []byte("HTTP/"); bytes.HasPrefix(s.sending, response) {
+		end = bytes.Index(s.sending, []byte("\r\n\r\n")) + len("\r\n\r\n") // the response to the upgrade must go out in any case
+	}
 	for end < s.sent {
 		n, ok := wsframe.FrameEnd(s.sending[end:])
 		if !ok {

@@ -46,8 +46,9 @@ func (l *loop) drainSome() {
 	}
 }
 
-// closeAll ends everything at once.
+// closeAll ends everything at once, for good.
 func (l *loop) closeAll() {
+	l.over = true
 	l.closeListeners()
 	for slot := range l.table.slots.Load() {
 		r := l.table.at(slot)

@@ -150,12 +150,12 @@ func (x *runner) upgrade(h *wsframe.Head, wish wish, accept Accept) {
 	}
 	r.setPhase(phaseOpen)
 	r.setFlag(flagOpened)
-	r.set(bitLive)
 	l.active.Add(1)
 	l.handshakes.Add(-1)
 	x.tally[countOpened]++
-	x.flush() // nothing that the handler sends may come before the 101
-	l.tell(x, task{kind: taskOpened, slot: x.slot, generation: r.load().generation()})
+	x.flush() // nothing that anybody sends may come before the 101
+	r.step(word.open)
+	l.tell(x, task{kind: taskOpened, slot: x.slot, generation: r.load().generation(), interval: r.interval.Load()})
 	if x.server.plain {
 		return
 	}

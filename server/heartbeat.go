@@ -45,7 +45,6 @@ func beatShare(interval uint32) uint64 {
 // opened arms the first heartbeat of a connection.
 func (l *loop) opened(slot uint32) {
 	r := l.table.at(slot)
-	l.beatLoad += beatShare(r.interval.Load())
 	if r.load()&bitLive == 0 {
 		return // it is closing already, and that has its own deadline
 	}
@@ -123,6 +122,8 @@ func (l *loop) timer(slot uint32) {
 		l.finish(slot) // the deadline of the closing
 	case w&bitClose != 0:
 		// Its holder passes it on, and the closing arms its own deadline.
+	case w&(bitLive|bitHeld) == bitHeld:
+		l.wheel.Schedule(slot, l.wheel.Now()+1) // its holder may be about to upgrade it
 	case w&bitLive == 0:
 		l.evict(slot, r, endHandshakeTimeout())
 	default:
@@ -239,8 +240,12 @@ func (l *loop) stuck(slot uint32, r *record, timeout uint32) bool {
 // answered takes the answer to a ping: its payload tells which one. false: a wrong or repeated one, nothing but a sign of life.
 func (x *runner) answered(payload []byte) bool {
 	r := x.r
-	if len(payload) != pingBytes || !r.flag(flagBeatOut) || binary.BigEndian.Uint32(payload) != r.beatAt.Load() {
+	if len(payload) != pingBytes {
 		return false
+	}
+	if sentAt := binary.BigEndian.Uint32(payload); !r.flag(flagBeatOut) || sentAt != r.beatAt.Load() {
+		// An older one tells no round trip, but is no flood either: while a handler is busy the answers of many intervals gather.
+		return int32(r.beatAt.Load()-sentAt) > 0
 	}
 	r.clearFlag(flagBeatOut)
 	r.setFlag(flagAnswered)

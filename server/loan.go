@@ -101,6 +101,14 @@ func (w word) closing() (next word, lend bool) {
 	return next | bitHeld, w&bitHeld == 0
 }
 
+// open makes the connection live, unless it is to be closed already.
+func (w word) open() (next word, opened bool) {
+	if w&bitClose != 0 {
+		return w, false
+	}
+	return w | bitLive, true
+}
+
 // idle tells that the handler is done. lend: input waited for it, the caller passes the loan to the loop.
 func (w word) idle() (next word, lend bool) {
 	next = w &^ bitBusy

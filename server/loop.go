@@ -44,11 +44,13 @@ type loop struct {
 	drain     drain
 	ids       *rand.ChaCha8
 	stopping  bool
+	over      bool            // nobody comes in any more
 	fire      func(id uint32) // l.timer, made once
 
 	// Shared; mu guards.
 	mu     sync.Mutex
 	posted []task
+	ended  bool
 
 	// Atomic.
 	active     atomic.Int64
@@ -63,6 +65,7 @@ type task struct {
 	kind       taskKind
 	slot       uint32
 	generation uint32        // where no loan goes along
+	interval   uint32        // of the heartbeats of who was upgraded, ms
 	do         func(l *loop) // taskDo
 }
 
@@ -97,6 +100,7 @@ func newLoop(s *Server, index int, system sys) *loop {
 // run turns until the loop is told to stop.
 func (l *loop) run() error {
 	l.owner.take()
+	defer l.end()
 	l.clock.start(l.sys.now())
 	for !l.stopping {
 		if err := l.turn(); err != nil {
@@ -104,6 +108,22 @@ func (l *loop) run() error {
 		}
 	}
 	return nil
+}
+
+// end refuses further tasks and does the last ones: a descriptor on its way to this loop must be closed.
+func (l *loop) end() {
+	l.over = true
+	l.mu.Lock()
+	l.ended = true
+	last := l.posted
+	l.posted = nil
+	l.mu.Unlock()
+	for _, t := range last {
+		if t.kind == taskDo {
+			t.do(l)
+		}
+	}
+	l.runner.publish()
 }
 
 // borrowRunner readies the loop's runner for one connection whose loan the loop has.
@@ -231,12 +251,17 @@ func (l *loop) tell(x *runner, t task) {
 	l.post(t)
 }
 
-// post is the one way in from other goroutines.
-func (l *loop) post(t task) {
+// post is the one way in from other goroutines. false: the loop has ended and takes no more tasks.
+func (l *loop) post(t task) bool {
 	l.mu.Lock()
+	if l.ended {
+		l.mu.Unlock()
+		return false
+	}
 	l.posted = append(l.posted, t)
 	l.mu.Unlock()
 	l.sys.wake()
+	return true
 }
 
 // runTasks does what the loop's own loans and other goroutines asked for.
@@ -262,10 +287,15 @@ func (l *loop) runTasks() {
 func (l *loop) runTask(t task) {
 	switch t.kind {
 	case taskRunnable:
+		if r := l.table.at(t.slot); r.load()&bitsInput != 0 {
+			// Input waited for a handler, and the peer for room: as long as the server doesn't read, silence is its own.
+			r.heard.Store(l.now.ms)
+		}
 		l.ring = append(l.ring, t.slot)
 	case taskClosing:
 		l.beginClosing(t.slot)
 	case taskOpened:
+		l.beatLoad += beatShare(t.interval) // reap takes it back, even if it came first
 		if l.table.at(t.slot).load().generation() == t.generation {
 			l.opened(t.slot)
 		}

@@ -257,12 +257,12 @@ func (x *runner) violated(err error) {
 	x.end(e)
 }
 
-// room says whether the message at the beginning of data may be served: what it may add to the outbox must fit. Who pipelines
-// and reads is slowed by this, and never closed.
+// room says whether the message at the beginning of data may be served: what it may add to the outbox must fit, and so must the answers to
+// what is gathered for the handler. Who pipelines and reads is slowed by this, and never closed.
 func (x *runner) room(limits *wsframe.Limits, data []byte) bool {
 	bound := x.server.policy.Load().maxBackpressure
 	unsent := int(x.r.unsent.Load())
-	if unsent == 0 || bound < 0 {
+	if unsent+len(x.gathered)+len(x.out) == 0 || bound < 0 {
 		return true
 	}
 	need := 0
@@ -271,7 +271,8 @@ func (x *runner) room(limits *wsframe.Limits, data []byte) bool {
 	}
 	fits := func() bool {
 		unsent = int(x.r.unsent.Load())
-		return unsent == 0 || unsent <= bound/2 && unsent+need <= bound
+		all := unsent + len(x.gathered) + len(x.out)
+		return all == 0 || unsent <= bound/2 && all+need <= bound
 	}
 	if fits() {
 		return true
@@ -280,7 +281,9 @@ func (x *runner) room(limits *wsframe.Limits, data []byte) bool {
 	if fits() {
 		return true
 	}
-	x.r.set(bitStopped)
+	if unsent > 0 {
+		x.r.set(bitStopped)
+	} // else only what is gathered stands in the way: it goes to the handler, and the connection is busy
 	return false
 }
 

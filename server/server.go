@@ -203,12 +203,22 @@ func (s *Server) stop() {
 	if s.decoders != nil {
 		_ = s.decoders.Close(ctx)
 	}
+	s.offerLast(ctx)
 	if s.handlers != nil {
 		_ = s.handlers.Close(ctx) // a handler that is stuck can't be waited for
 	}
 	for _, l := range s.loops {
 		l.closeListeners()
 		_ = l.sys.close()
+	}
+}
+
+// offerLast has the handlers told of the last connections' ends, where the saturated handler pool left them waiting.
+func (s *Server) offerLast(ctx context.Context) {
+	for _, l := range s.loops {
+		for l.offerParked(); len(l.parked) > 0 && ctx.Err() == nil; l.offerParked() {
+			_ = wait(ctx, tick, nil) // the condition looks at ctx itself
+		}
 	}
 }
 
@@ -273,13 +283,27 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if err == nil {
 		err = s.drain(ctx)
 	}
-	for _, l := range s.loops {
-		l.post(task{kind: taskDo, do: (*loop).closeAll})
-	}
+	s.closeAll()
 	_ = s.awaitEmpty(context.Background(), closeTimeout) // this context has no end
 	s.stopLoops()
 	<-s.stopped
 	return err
+}
+
+// closeAll has every loop close what it has, and returns when they have begun: nobody comes in after that.
+func (s *Server) closeAll() {
+	begun := make(chan struct{}, len(s.loops))
+	for _, l := range s.loops {
+		if !l.post(task{kind: taskDo, do: func(l *loop) {
+			l.closeAll()
+			begun <- struct{}{}
+		}}) {
+			begun <- struct{}{} // it has ended already
+		}
+	}
+	for range s.loops {
+		<-begun
+	}
 }
 
 // drain tells the connections to go and waits until they are gone.

@@ -20,7 +20,7 @@ type Stats struct {
 	MessagesIn         uint64
 	MessagesOut        uint64
 	BytesIn            uint64 // payload and framing, after the upgrade
-	BytesOut           uint64
+	BytesOut           uint64 // everything written, the responses to handshakes included
 	BatchesLoop        uint64 // batches served by a loop itself
 	BatchesPool        uint64 // batches served by the decoder pool
 	Panics             uint64 // of handlers

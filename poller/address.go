@@ -119,7 +119,7 @@ func (l *Listener) listenUnix(path string) error {
 	}
 	directory, err := os.Open(filepath.Dir(path))
 	if err == nil {
-		defer directory.Close() // and with it ends the lock
+		defer directory.Close() //nolint:errcheck // nothing was written; with it ends the lock
 		for unix.Flock(int(directory.Fd()), unix.LOCK_EX) == unix.EINTR {
 			continue // a signal, of which Go's scheduler sends many
 		}

@@ -42,6 +42,7 @@ const (
 //	                bytes that came before may still wait to be read
 type Readiness uint8
 
+// The bits of Readiness.
 const (
 	CanRead Readiness = 1 << iota
 	CanWrite

@@ -85,7 +85,7 @@ func testEdges(t *testing.T, open opener, network string) {
 			write(t, server.fd, "unread") // makes the close a reset
 			client.close(t)
 			waitFor(t, p, tok, CanRead|Hangup)
-			if _, err := readAll(t, server.fd); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+			if err := readAll(t, server.fd); err != nil && !errors.Is(err, syscall.ECONNRESET) {
 				t.Fatalf("read: %v", err)
 			}
 		}},

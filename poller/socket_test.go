@@ -212,7 +212,7 @@ func TestReset(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.gone()
-	if _, err := readAll(t, client.fd); !errors.Is(err, syscall.ECONNRESET) {
+	if err := readAll(t, client.fd); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("peer read %v, want ECONNRESET", err)
 	}
 	if err := Reset(-1); !errors.Is(err, syscall.EBADF) {

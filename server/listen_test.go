@@ -41,7 +41,7 @@ func TestUnixSocket(t *testing.T) {
 		q.send(wsframe.Close, "\x03\xe8")
 		q.expectClose(1000)
 		_ = q.Close()
-		if err := (p.Conn.(*net.UnixConn)).CloseWrite(); err != nil {
+		if err := p.Conn.(*net.UnixConn).CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
 		p.expectEnd()

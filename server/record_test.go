@@ -15,8 +15,8 @@ func TestRecordSize(t *testing.T) {
 	pointers = func(typ reflect.Type, path string) {
 		switch typ.Kind() {
 		case reflect.Struct:
-			for i := range typ.NumField() {
-				pointers(typ.Field(i).Type, path+"."+typ.Field(i).Name)
+			for field := range typ.Fields() {
+				pointers(field.Type, path+"."+field.Name)
 			}
 		case reflect.Array:
 			pointers(typ.Elem(), path)

@@ -172,7 +172,7 @@ func (w *Wheel) Advance(now int64, limit int, fire func(id uint32)) int {
 	if now < w.now {
 		return 0
 	}
-	for fired := 0; fired < limit; fired++ {
+	for fired := range limit {
 		// All state is read afresh after each fire, since fire may have changed any of it.
 		head := w.slots[uint32(w.now)&w.mask].head
 		if head == 0 {

@@ -243,9 +243,9 @@ func TestBytesPerTimer(t *testing.T) {
 		t.Errorf("a slot has %d bytes, want 8", size)
 	}
 	for _, typ := range []reflect.Type{reflect.TypeFor[timer](), reflect.TypeFor[slot]()} {
-		for field := range typ.NumField() {
-			if kind := typ.Field(field).Type.Kind(); kind != reflect.Uint32 {
-				t.Errorf("%v.%s is a %v", typ, typ.Field(field).Name, kind)
+		for field := range typ.Fields() {
+			if kind := field.Type.Kind(); kind != reflect.Uint32 {
+				t.Errorf("%v.%s is a %v", typ, field.Name, kind)
 			}
 		}
 	}

@@ -178,7 +178,7 @@ func TestFloorDropsWhatIsNoUpgrade(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer c.Close() //nolint:errcheck // the test ends
+			defer c.Close()
 			if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 				t.Fatal(err)
 			}

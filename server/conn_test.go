@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,7 +126,7 @@ func TestSendFromEverywhere(t *testing.T) {
 	each(t, variants(), func(t *testing.T, v variant) {
 		const senders, messages = 8, 100
 		opens := make(chan Conn, 10)
-		var peer2 Conn
+		var peer2 atomic.Value // a Conn; raw sockets are nothing that the race detector could order by
 		s := v.start(t, Config{MaxBackpressure: -1}, hooks{
 			open: func(c Conn, r *Request) {
 				_ = c.Send(Text, []byte("from Open"))
@@ -133,18 +134,18 @@ func TestSendFromEverywhere(t *testing.T) {
 			},
 			message: func(c Conn, _ Op, data []byte) {
 				_ = c.Send(Text, append([]byte("to itself: "), data...))
-				_ = peer2.Send(Binary, append([]byte("to another: "), data...))
+				_ = peer2.Load().(Conn).Send(Binary, append([]byte("to another: "), data...))
 			},
 			close: func(c Conn, _ uint16, _ string) {
 				if err := c.Send(Text, nil); !errors.Is(err, ErrClosed) {
 					t.Errorf("Send to itself from Close: %v", err)
 				}
-				_ = peer2.Send(Text, []byte("from Close"))
+				_ = peer2.Load().(Conn).Send(Text, []byte("from Close"))
 			},
 		})
 		second := s.dial(t, "/ws")
 		second.expect(wsframe.Text, "from Open")
-		peer2 = receive(t, "Open", opens)
+		peer2.Store(receive(t, "Open", opens))
 		first := s.dial(t, "/ws")
 		first.expect(wsframe.Text, "from Open")
 		peer1 := receive(t, "Open", opens)
@@ -180,7 +181,7 @@ func TestSendFromEverywhere(t *testing.T) {
 
 		_ = first.Close()
 		second.expect(wsframe.Text, "from Close")
-		if err := peer2.Send(Text, []byte("not UTF-8: \xff")); !errors.Is(err, ErrEncoding) {
+		if err := peer2.Load().(Conn).Send(Text, []byte("not UTF-8: \xff")); !errors.Is(err, ErrEncoding) {
 			t.Errorf("Send of text that is not UTF-8: %v", err)
 		}
 		if _, err := Prepare(Text, []byte{0xff}); !errors.Is(err, ErrEncoding) {

@@ -257,6 +257,9 @@ func (x *runner) violated(err error) {
 	x.end(e)
 }
 
+// finBit of a frame's first byte says that it ends its message (RFC 6455, section 5.2).
+const finBit = 0x80
+
 // room says whether the message at the beginning of data may be served: what it may add to the outbox must fit, and so must the answers to
 // what is gathered for the handler. Who pipelines and reads is slowed by this, and never closed.
 func (x *runner) room(limits *wsframe.Limits, data []byte) bool {
@@ -267,6 +270,9 @@ func (x *runner) room(limits *wsframe.Limits, data []byte) bool {
 	}
 	need := 0
 	if total, ok := x.decoder.Peek(limits, data); ok {
+		if !x.decoder.Idle() || data[0]&finBit == 0 {
+			total = max(total, limits.MessageBytesMax) // it may go on in frames that nobody has seen yet
+		}
 		need = wsframe.HeaderBytes(total) + total
 	}
 	fits := func() bool {

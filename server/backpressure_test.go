@@ -45,6 +45,7 @@ func (s *running) shallow(t *testing.T, target string) *peer {
 // TestSlowConsumer: what is unsent stays under the bound, Send says so, and the peer is closed as what it is. If it reads again
 // within the time that closing takes, it sees whole messages in their order and then why it was closed.
 func TestSlowConsumer(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name  string
 		bound int // MaxBackpressure
@@ -106,6 +107,7 @@ func TestSlowConsumer(t *testing.T) {
 
 // TestReaderThatNeverReads holds nothing but its bound, is gone after the time that closing takes, and nobody else notices.
 func TestReaderThatNeverReads(t *testing.T) {
+	t.Parallel()
 	each(t, variants()[:3], func(t *testing.T, v variant) {
 		s := v.start(t, Config{SocketSendBuffer: 8 << 10, Loops: 1}, hooks{message: func(c Conn, op Op, data []byte) { _ = c.Send(op, data) }})
 		for range 5 {

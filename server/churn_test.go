@@ -12,6 +12,7 @@ import (
 // TestChurn: many healthy connections beat, while others come and vanish: a third with FIN, a third with RST, a third in silence.
 // No healthy one is lost, each vanished one is gone in time, and everything is back where it began.
 func TestChurn(t *testing.T) {
+	t.Parallel()
 	const interval, timeout = 200 * time.Millisecond, 1200 * time.Millisecond
 	each(t, variants(), func(t *testing.T, v variant) {
 		const healthy, vanishing = 150, 90

@@ -159,6 +159,7 @@ func TestHalfClosedPeer(t *testing.T) {
 
 // TestPeerThatNeverCloses: after our Close frame a peer has 5 s to go, however much it still says.
 func TestPeerThatNeverCloses(t *testing.T) {
+	t.Parallel()
 	each(t, variants()[1:3], func(t *testing.T, v variant) {
 		h, opens, messages, closes := reporter()
 		s := v.start(t, Config{}, h)

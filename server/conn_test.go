@@ -89,10 +89,11 @@ func TestConn(t *testing.T) {
 
 // TestSetValueWhileItEnds: a value that is set while the connection ends is never found by the next one in its slot.
 func TestSetValueWhileItEnds(t *testing.T) {
+	t.Parallel()
 	each(t, variants(), func(t *testing.T, v variant) {
 		opens := make(chan Conn, 10)
 		s := v.start(t, Config{Loops: 1}, hooks{open: func(c Conn, _ *Request) { opens <- c }})
-		for i := range 20 {
+		for i := range 10 {
 			p := s.dial(t, "/ws")
 			c := receive(t, "Open", opens)
 			if value := c.Value(); value != nil {

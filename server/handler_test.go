@@ -87,6 +87,7 @@ func TestOrder(t *testing.T) {
 // TestStuckHandler: a connection whose handler is stuck still gets heartbeats and what others send it, and is not expired;
 // other connections don't notice; and what it said meanwhile is delivered in order.
 func TestStuckHandler(t *testing.T) {
+	t.Parallel()
 	for _, v := range variants()[2:] {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
@@ -143,6 +144,7 @@ func TestStuckHandler(t *testing.T) {
 // TestAllWorkersStuck: with every worker of the handler pool stuck, decoding goes on: pings of who has no message under way
 // are answered, heartbeats go out, the dead are expired.
 func TestAllWorkersStuck(t *testing.T) {
+	t.Parallel()
 	for _, v := range variants()[2:] {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()

@@ -54,6 +54,16 @@ func (m *loanModel) readInput(n *loanState) {
 
 // consume decodes what was read, until the outbox is too full or the handler busy. true: the rest is left.
 func (m *loanModel) consume(n *loanState) (halted bool) {
+	if !n.upgraded {
+		if n.timedOut {
+			m.fail(m.from, "upgraded behind its deadline")
+		}
+		n.word, _ = m.rules.open(n.word)
+		if n.upgraded = true; !m.story.blocking { // else it stands for the call of Open
+			n.left--
+			n.consumed++
+		}
+	}
 	if m.story.blocking {
 		if n.handler > 0 {
 			m.fail(m.from, "a blocking handler was called a second time")
@@ -165,7 +175,7 @@ func (m *loanModel) releaseLoan(n *loanState) {
 // quiescent judges a state in which nobody can do anything: nothing may be undone.
 func (m *loanModel) quiescent(s loanState) {
 	data := int8(strings.Count(m.story.peer, "d"))
-	ends := strings.ContainsAny(m.story.peer, "fr") || m.story.closes > 0
+	ends := strings.ContainsAny(m.story.peer, "fr") || m.story.closes > 0 || s.timedOut
 	switch {
 	case s.holder != loanFree:
 		m.fail(m.from, "nobody runs the loan")
@@ -173,7 +183,7 @@ func (m *loanModel) quiescent(s loanState) {
 		m.fail(m.from, "the end was lost")
 	case !ends && s.word != modelGeneration|bitLive:
 		m.fail(m.from, "bits are left over")
-	case !strings.Contains(m.story.peer, "r") && m.story.closes == 0 && (s.read != data || s.consumed != data || s.left != 0):
+	case !strings.Contains(m.story.peer, "r") && m.story.closes == 0 && !s.timedOut && (s.read != data || s.consumed != data || s.left != 0):
 		m.fail(m.from, "input was lost")
 	case m.story.blocking && s.handled != s.consumed:
 		m.fail(m.from, "the handler was forgotten")
@@ -197,6 +207,8 @@ func loanStories() []loanStory {
 		{name: "application closes a busy one", peer: "ddf", sends: 1, closes: 1, blocking: true},
 		{name: "application closes an echo", peer: "df", sends: 1, beats: 1, yields: 1, closes: 1, echo: true},
 		{name: "application closes, reset", peer: "dr", sends: 1, beats: 1, closes: 1},
+		{name: "upgrade", peer: "dd", sends: 1, closes: 1, upgrade: true},
+		{name: "upgrade of a blocking one", peer: "ddf", sends: 1, blocking: true, upgrade: true},
 	}
 }
 
@@ -294,6 +306,7 @@ func TestLoanModelCanFail(t *testing.T) {
 			r.borrow = func(w word) (word, bool) { return w | bitHeld, true }
 		}},
 		{name: "the generation is not looked at", wrong: func(r *loanRules) { r.stale = true }},
+		{name: "a handshake times out while it is upgraded", wrong: func(r *loanRules) { r.deadlineHeld = true }},
 		{name: "an emptied outbox stays blocked", wrong: func(r *loanRules) { r.blockedKept = true }},
 
 		// A hang-up never comes without the readable bit, and is taken together with it.

@@ -19,6 +19,7 @@ type loanRules struct {
 	release func(w word) (word, bool)
 	send    func(w word) (word, bool)
 	closing func(w word) (word, bool)
+	open    func(w word) (word, bool)
 	idle    func(w word) (word, bool)
 	borrow  func(w word) (word, bool)
 
@@ -26,13 +27,14 @@ type loanRules struct {
 	blockedEarly bool // BLOCKED is set before the write
 	blockedKept  bool // and an emptied outbox doesn't clear it
 	stale        bool // nobody looks at the generation
+	deadlineHeld bool // the deadline of a handshake doesn't wait for the holder of the loan
 	leaveNothing bool // a halted holder doesn't raise the work again that it took
 }
 
 func realRules() loanRules {
 	return loanRules{
 		event: word.event, take: word.take, release: word.release, send: word.send,
-		closing: word.closing, idle: word.idle, borrow: word.borrow,
+		closing: word.closing, open: word.open, idle: word.idle, borrow: word.borrow,
 	}
 }
 
@@ -46,6 +48,7 @@ type loanStory struct {
 	closes   int8   // 1: the application closes the connection
 	echo     bool   // the handler is inline and answers each message
 	blocking bool   // the handler may block
+	upgrade  bool   // the first data is the request, and it has a deadline
 }
 
 // Who has the loan.
@@ -114,6 +117,8 @@ type loanState struct {
 	handler   int8 // messages that a blocking handler has
 	handled   int8
 	closes    int8
+	upgraded  bool
+	timedOut  bool
 	peerGone  bool
 	closed    int8
 }
@@ -135,9 +140,11 @@ type loanModel struct {
 func (m *loanModel) explore() string {
 	m.index = make(map[loanState]int32)
 	m.from = -1
-	m.to("begin", loanState{
-		word: modelGeneration | bitLive, sends: m.story.sends, beats: m.story.beats, yields: m.story.yields, closes: m.story.closes,
-	})
+	begin := loanState{word: modelGeneration | bitLive, sends: m.story.sends, beats: m.story.beats, yields: m.story.yields, closes: m.story.closes}
+	if begin.upgraded = !m.story.upgrade; m.story.upgrade {
+		begin.word = modelGeneration
+	}
+	m.to("begin", begin)
 	for at := int32(0); int(at) < len(m.states) && m.fault == ""; at++ {
 		m.from = at
 		if s := m.states[at]; m.steps(s) == 0 {
@@ -168,6 +175,9 @@ func (m *loanModel) to(step string, s loanState) {
 	held := s.word.generation() == 1 && s.word&bitHeld != 0
 	if held != (s.holder != loanFree) {
 		m.fail(at, "HELD and the holder disagree")
+	}
+	if s.word&bitLive != 0 && (s.timedOut || s.word&(bitClose|bitLinger) != 0) {
+		m.fail(at, "it is live and ends")
 	}
 }
 
@@ -287,6 +297,15 @@ func (m *loanModel) loopSteps(s loanState) (count int) {
 			n.word, n.holder, n.at, n.taken, n.lingering = 2<<generationShift, loanFree, 0, 0, false
 		})
 	}
+	if waits := s.word&(bitLive|bitClose|bitLinger) == 0 && s.word.generation() == 1; m.story.upgrade && waits && (m.rules.deadlineHeld || s.word&bitHeld == 0) {
+		take("deadline", func(n *loanState) {
+			n.timedOut = true
+			next, lend := m.rules.closing(n.word)
+			if n.word = next; lend {
+				m.lend(n, loanEnding, atCheck)
+			}
+		})
+	}
 	if s.beats > 0 && s.word&bitLive != 0 && s.word.generation() == 1 {
 		take("beat", func(n *loanState) {
 			n.beats--
@@ -331,7 +350,7 @@ func (m *loanModel) otherSteps(s loanState) (count int) {
 		count++
 	}
 	switch {
-	case s.sends > 0 && !s.announced && s.holder != loanSender:
+	case s.sends > 0 && s.upgraded && !s.announced && s.holder != loanSender:
 		take("append", func(n *loanState) {
 			if n.word.generation() != 1 || n.word&bitLive == 0 {
 				n.sends-- // ErrClosed
@@ -367,7 +386,7 @@ func (m *loanModel) otherSteps(s loanState) (count int) {
 			}
 		})
 	}
-	if s.closes > 0 {
+	if s.closes > 0 && s.upgraded {
 		take("close", func(n *loanState) {
 			n.closes--
 			if n.word.generation() != 1 || n.word&bitLive == 0 {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"runtime"
@@ -18,6 +19,11 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Exit(0)
+	}
+	// Most of these tests wait for a time to pass and cost nothing meanwhile: more of them than cores may run at once.
+	flag.Parse()
+	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
+		_ = parallel.Value.Set("6")
 	}
 	openRuntimeDescriptors()
 	goroutines, descriptors := len(foreignGoroutines()), len(openDescriptors())

@@ -64,9 +64,7 @@ func TestPanicsAreContained(t *testing.T) {
 			t.Errorf("closed: %v", st.Closed)
 		}
 		for _, part := range []string{"in Open", "in Message", "in Close"} {
-			if n := s.logs.count(`panic="` + part + `"`); n != 1 {
-				t.Errorf("%d log lines about the panic %s", n, part)
-			}
+			await(t, "one log line about the panic "+part, func() bool { return s.logs.count(`panic="`+part+`"`) == 1 })
 		}
 		if s.logs.count("panic_test.go") == 0 {
 			t.Error("no stack in the log")

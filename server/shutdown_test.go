@@ -83,6 +83,7 @@ func TestShutdown(t *testing.T) {
 
 // TestDrainRate: no more a second than that are told to go.
 func TestDrainRate(t *testing.T) {
+	t.Parallel()
 	each(t, runners(), func(t *testing.T, v variant) {
 		const peers, rate = 30, 30
 		s := v.start(t, Config{Loops: 1, DrainRate: rate}, Echo{})
@@ -114,6 +115,7 @@ func TestDrainRate(t *testing.T) {
 
 // TestDrainDelay: for that long the server still takes connections, but says that it wants none.
 func TestDrainDelay(t *testing.T) {
+	t.Parallel()
 	each(t, runners(), func(t *testing.T, v variant) {
 		const delay = 500 * time.Millisecond
 		s := v.start(t, Config{DrainDelay: delay}, Echo{})
@@ -215,6 +217,7 @@ func TestShutdownBeforeServe(t *testing.T) {
 
 // TestShutdownWithStuckHandlers doesn't wait for them for ever, and the connections go all the same.
 func TestShutdownWithStuckHandlers(t *testing.T) {
+	t.Parallel()
 	for _, v := range variants()[2:] {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()

@@ -52,7 +52,7 @@ func (a simApp) Open(c Conn, r *Request) {
 		p.fault("comes from %v, want %v", r.RemoteAddr, p.from)
 	}
 	if a.chance(200) {
-		a.send(c, p, Text, "S welcome")
+		_ = a.send(c, p, Text, "S welcome")
 	}
 	a.dawdle()
 	p.calmAt = a.kernel.clock
@@ -77,7 +77,9 @@ func (a simApp) Message(c Conn, op Op, data []byte) {
 	p.delivered++
 	at := p.delivered
 	a.point()
-	a.send(c, p, op, m.data)
+	if err := a.send(c, p, op, m.data); errors.Is(err, ErrBackpressure) && a.inline && !p.meddled {
+		p.fault("its echo was refused, though it was read only as far as there was room")
+	}
 	a.dawdle()
 	p.calmAt = a.kernel.clock
 	switch {
@@ -110,7 +112,7 @@ func (a simApp) Close(c Conn, code uint16, _ string) {
 	}
 	if a.chance(100) && len(a.known) > 0 {
 		other := a.known[a.rand.IntN(len(a.known))]
-		a.send(other, a.byConn[other], Text, "S somebody left")
+		_ = a.send(other, a.byConn[other], Text, "S somebody left")
 	}
 	a.note("%s ended with %d", p.name(), code)
 }
@@ -123,13 +125,17 @@ func (w *simWorld) dawdle() {
 }
 
 // send sends, and remembers what the peer must get.
-func (w *simWorld) send(c Conn, p *simPeer, op Op, data string) {
+func (w *simWorld) send(c Conn, p *simPeer, op Op, data string) error {
 	e := &simExpected{simMessage: simMessage{op, data}}
 	if p != nil {
 		p.expect = append(p.expect, e)
 	}
+	if data != "" && data[0] == 'S' && p != nil {
+		p.meddled = true
+	}
 	err := c.Send(op, []byte(data))
 	w.settle(p, e, err)
+	return err
 }
 
 // settle books the answer of Send.
@@ -168,7 +174,7 @@ func (w *simWorld) meddle() {
 			p := w.peerOf(c)
 			e := &simExpected{simMessage: simMessage{Binary, "S to all"}}
 			if p != nil {
-				p.expect = append(p.expect, e)
+				p.expect, p.meddled = append(p.expect, e), true
 			}
 			w.settle(p, e, c.SendPrepared(prepared))
 		}
@@ -188,7 +194,7 @@ func (w *simWorld) meddle() {
 		c.Close(p.dismissed, "dismissed")
 	default:
 		for n := range 1 + w.rand.IntN(3) {
-			w.send(c, p, Text, fmt.Sprintf("S %d %s", n, strings.Repeat("s", w.rand.IntN(w.messageMax))))
+			_ = w.send(c, p, Text, fmt.Sprintf("S %d %s", n, strings.Repeat("s", w.rand.IntN(w.messageMax))))
 		}
 	}
 }

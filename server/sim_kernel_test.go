@@ -33,6 +33,7 @@ type simKernel struct {
 
 	// Counts.
 	written uint64 // bytes that the server wrote to sockets
+	sawEnd  bool   // a read found the end of a stream
 	opened  int
 	closed  int
 
@@ -284,6 +285,7 @@ func (k *simKernel) receive(s *simSocket, p []byte, take bool) (int, error) {
 	case s.reset:
 		return 0, syscall.ECONNRESET
 	case s.fin:
+		k.sawEnd = true
 		return 0, io.EOF
 	default:
 		return 0, poller.ErrWouldBlock
@@ -323,7 +325,7 @@ func (k *simKernel) transmit(fd int, a, b []byte) (int, error) {
 	room := max(0, s.outMax-len(s.out))
 	want := len(a) + len(b)
 	n := min(room, want)
-	if room > 0 && k.chance(100) {
+	if room > 0 && want < s.outMax && k.chance(100) {
 		n = want // the bound is a soft one: a buffer that was not full takes the whole packet
 	}
 	if s.unix && n > 1 && k.chance(200) {

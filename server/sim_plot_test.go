@@ -47,6 +47,9 @@ func (p *simPeer) manners() {
 	p.goal = -1
 	p.rest, p.gulp, p.crumb = 2*time.Millisecond, 200+w.rand.IntN(5000), 1+w.rand.IntN(8000)
 	p.text = w.chance(200)
+	if w.chance(250) {
+		p.rest, p.gulp = 200*time.Millisecond, 40_000 // it lives far away
+	}
 	p.adopted = w.chance(100) && p.kind < simReset
 	p.late = w.chance(100)
 	abnormal := uint16(1006)
@@ -66,9 +69,9 @@ func (p *simPeer) manners() {
 			p.wanted = append(p.wanted, 4408) // it says no more, and the handler may take longer than the timeout
 		}
 	case simSilent, simHalfFrame:
-		p.mute, p.wanted = true, append(p.wanted, 4408, 1013) // 1013: what it was sent last may not yet have fitted
+		p.mute, p.wanted = true, append(p.wanted, 4408)
 	case simVanish, simDeaf:
-		p.mute, p.deaf, p.wanted = true, true, append(p.wanted, 4408, 1013)
+		p.mute, p.deaf, p.wanted = true, true, append(p.wanted, 4408)
 		p.crumb = 8000
 	case simFin, simReset, simAbandon:
 		p.wanted = append(p.wanted, abnormal)
@@ -76,7 +79,7 @@ func (p *simPeer) manners() {
 		p.wanted = append(p.wanted, 1008)
 	}
 	if w.lag > simLag { // decoders that take longer than the timeout are nobody's promise
-		p.healthy, p.wanted = false, append(p.wanted, 4408, 1013)
+		p.healthy, p.wanted = false, append(p.wanted, 4408)
 	}
 }
 
@@ -180,7 +183,7 @@ func (p *simPeer) begin() {
 		for range w.rand.IntN(100) {
 			p.say(p.random(100))
 		}
-		p.vanishSome(w.between(0, w.between(0, w.timeout)))
+		p.vanishSome(w.between(0, w.between(0, []time.Duration{3 * time.Millisecond, w.timeout}[w.rand.IntN(2)])))
 	case simReset, simAbandon:
 		for range w.rand.IntN(20) {
 			p.say(p.random(w.messageMax))
@@ -232,7 +235,7 @@ func (p *simPeer) haste() (b []byte) {
 	}
 	p.closeCode = uint16(3000 + p.id)
 	b = wsframe.AppendMasked(b, wsframe.Close, true, []byte{byte(p.closeCode >> 8), byte(p.closeCode)}, p.mask())
-	return append(b, strings.Repeat("junk", p.w.rand.IntN([]int{10, 50_000}[p.w.rand.IntN(2)]))...)
+	return append(b, strings.Repeat("junk", p.w.rand.IntN([]int{10, 100_000}[p.w.rand.IntN(2)]))...)
 }
 
 // offend breaks the protocol, and expects to be told so.

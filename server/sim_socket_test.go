@@ -76,7 +76,11 @@ func (s *simSocket) recv(k *simKernel, p []byte) (int, error) {
 }
 
 // stir is an edge: the socket tells of a change.
-func (s *simSocket) stir(k *simKernel) { s.edge, s.stirredAt = true, k.clock }
+func (s *simSocket) stir(k *simKernel) {
+	if s.edge = true; !s.closed {
+		s.stirredAt = k.clock
+	}
+}
 
 func (s *simSocket) endStream(k *simKernel) {
 	s.fin = true

@@ -43,6 +43,7 @@ type simWorld struct {
 	journal []string // the last things that happened
 	words   map[uint32]word
 	cutting bool // the shutdown by force is due
+	forced  bool // and came: nobody is promised anything any more
 	over    bool // the loop doesn't run any more
 }
 
@@ -180,10 +181,11 @@ func (w *simWorld) point() {
 		return
 	}
 	w.kernel.clock += time.Duration(w.rand.IntN(3000))
-	if w.cutting && (len(w.loop.gone) > 0 || w.chance(20)) { // best of all while a connection is ending
-		w.cutting = false
+	if w.cutting && (w.kernel.sawEnd || w.chance(5)) { // best of all while a connection is ending
+		w.cutting, w.forced = false, true
 		w.loop.post(task{kind: taskDo, do: (*loop).closeAll})
 	}
+	w.kernel.sawEnd = false
 	for w.chance(w.bustle) && w.stepOther() {
 	}
 	if w.stalls > 0 && w.rand.IntN(100_000) < w.stalls {

@@ -14,6 +14,7 @@ import (
 // TestStoppedProcess: a server that stood still for longer than the timeout expires nobody for its own silence; it still finds out
 // who is dead, and takes nobody for a slow reader because its clock has jumped.
 func TestStoppedProcess(t *testing.T) {
+	t.Parallel()
 	const interval, timeout = 200 * time.Millisecond, 800 * time.Millisecond
 	each(t, runners(), func(t *testing.T, v variant) {
 		c := startChild(t, childSettings{InlineBatch: v.inlineBatch, Interval: interval, Timeout: timeout})

@@ -125,6 +125,7 @@ func TestUpgradeHookRefuses(t *testing.T) {
 
 // TestBlockingUpgrade: while one Upgrade waits, others go on, its own input waits behind it, and it still ends at the timeout.
 func TestBlockingUpgrade(t *testing.T) {
+	t.Parallel()
 	for _, v := range variants()[2:] {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()

@@ -22,7 +22,7 @@ type childSettings struct {
 	InlineBatch int
 	Interval    time.Duration
 	Timeout     time.Duration
-	Descriptors uint64 // how many it may open beyond those that it begins with; 0: as many as it likes
+	Descriptors int // how many it may open beyond those that it begins with; 0: as many as it likes
 }
 
 // childReport is what the child tells when it is asked: one line of JSON for each line that it reads.
@@ -53,7 +53,11 @@ func runChild(text string) error {
 	go func() { done <- s.Serve() }()
 	<-s.Started()
 	if settings.Descriptors > 0 {
-		limit := syscall.Rlimit{Cur: uint64(len(openDescriptors())) + settings.Descriptors, Max: 10_000}
+		var limit syscall.Rlimit
+		if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+			return err
+		}
+		setLimit(&limit.Cur, len(openDescriptors())+settings.Descriptors)
 		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 			return err
 		}
@@ -67,6 +71,9 @@ func runChild(text string) error {
 	}
 	return nil
 }
+
+// setLimit is an assignment to a field whose type is not the same on every system.
+func setLimit[T int64 | uint64](field *T, n int) { *field = T(n) }
 
 // cpuTime is what the process has used, in user and kernel mode.
 func cpuTime() time.Duration {

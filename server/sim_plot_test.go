@@ -77,6 +77,7 @@ func (p *simPeer) manners() {
 		p.wanted = append(p.wanted, abnormal)
 	case simBurst:
 		p.wanted = append(p.wanted, 1008)
+	default: // the others are no WebSocket, or end as their bytes deserve
 	}
 	if w.lag > simLag { // decoders that take longer than the timeout are nobody's promise
 		p.healthy, p.wanted = false, append(p.wanted, 4408)
@@ -194,6 +195,7 @@ func (p *simPeer) begin() {
 		for range 3 * simControlRate {
 			p.write(p.appendPing(nil))
 		}
+	default: // the others never get here
 	}
 }
 

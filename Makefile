@@ -152,7 +152,7 @@ check: fmt-check tidy-check vet lint race cross marks ## Everything a change mus
 # Chromium for the page. Such a test fails, and doesn't skip, when its program is
 # missing; .ci/run installs them.
 integration: build ## Run the tests that need HAProxy, node or a browser as well
-	$(GO) test -tags integration -count 1 ./...
+	$(GO) test -tags integration -count 1 ./client/e2e ./deploy/haproxy
 
 clean: ## Remove what was built
 	rm -rf bin

@@ -74,7 +74,7 @@ func newCollector(m *Monitor) *collector {
 		rtt:                desc("heartbeat_rtt_seconds", "Time from a heartbeat of the server to its answer."),
 		lateness:           desc("wheel_lateness_seconds", "Time from a timer's deadline to its firing."),
 		messages:           desc("messages_total", "Whole data messages.", "direction"),
-		trafficBytes:       desc("traffic_bytes_total", "Bytes of payload and framing after the upgrade.", "direction"),
+		trafficBytes:       desc("traffic_bytes_total", "Bytes of frames in, and all bytes written, responses to handshakes included.", "direction"),
 		batches:            desc("batches_total", "Batches of ready connections by who served them.", "runner"),
 		panics:             desc("handler_panics_total", "Panics of the handler, each of which closed its connection."),
 		loopConnections:    desc("loop_connections", "Connections of each event loop.", "loop"),

@@ -40,6 +40,9 @@ func (s *Server) Adopt(w http.ResponseWriter, r *http.Request) error {
 		}
 		input = append(input, rest...)
 	}
+	if len(input) > readBytes {
+		return fmt.Errorf("adopt: %d bytes of head and frames before the upgrade, at most %d", len(input), readBytes)
+	}
 	fd, peer, err := poller.Detach(raw)
 	if err != nil {
 		return fmt.Errorf("adopt: %w", err)

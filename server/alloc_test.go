@@ -1,4 +1,4 @@
-//go:build !race
+//go:build !race && !invariants
 
 package server
 
@@ -10,7 +10,7 @@ import (
 	"github.com/pulsewheel/pulsewheel/wsframe"
 )
 
-// The race detector allocates by itself, so these run without it.
+// The race detector and the ownership checks allocate by themselves, so these run without them.
 
 // TestEchoAllocatesNothing: from the event to the write, a message costs no allocation, whole or in two halves.
 func TestEchoAllocatesNothing(t *testing.T) {

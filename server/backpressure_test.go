@@ -115,9 +115,12 @@ func TestReaderThatNeverReads(t *testing.T) {
 		}
 		good := s.dial(t, "/ws")
 		conns := make(map[Conn]bool)
-		for c := range s.Conns() {
-			conns[c] = true
-		}
+		await(t, "all are open", func() bool { // a connection is open a moment after its 101
+			for c := range s.Conns() {
+				conns[c] = true
+			}
+			return len(conns) == 6
+		})
 		good.send(wsframe.Text, "which am I?")
 		good.expect(wsframe.Text, "which am I?")
 		flood := bytes.Repeat([]byte("x"), 4000)

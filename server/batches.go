@@ -70,14 +70,27 @@ func (l *loop) serveByPool() {
 		b := l.server.batches.get()
 		b.loop, b.now = l, l.now
 		b.slots = append(b.slots, slots[:n]...)
-		if err := l.server.decoders.Submit(b); errors.Is(err, pool.ErrSaturated) {
+		if !l.handOver(b) {
 			l.server.batches.put(b)
-			l.starved.Store(true)
 			l.ring = append(l.ring, slots...)
 			return
 		}
 		slots = slots[n:]
 	}
+}
+
+// handOver gives a batch to the pool; false: it is saturated, and the end of a batch will wake the loop. That is announced before the
+// pool is asked once more, since the last batch may end in between.
+func (l *loop) handOver(b *loans) bool {
+	if !errors.Is(l.server.decoders.Submit(b), pool.ErrSaturated) {
+		return true
+	}
+	l.starved.Store(true)
+	if errors.Is(l.server.decoders.Submit(b), pool.ErrSaturated) {
+		return false
+	}
+	l.starved.Store(false)
+	return true
 }
 
 // runBatch is what a worker of the decoder pool does.

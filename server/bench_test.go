@@ -100,7 +100,7 @@ func BenchmarkHeartbeat(b *testing.B) {
 				}
 			})
 		}
-		await(b, "all are open", func() bool { return s.active() == connections })
+		await(b, "all are open", func() bool { return s.open() == connections })
 		var beat func(l *loop, slot uint32)
 		beat = func(l *loop, slot uint32) {
 			if r := l.table.at(slot); r.load()&bitHeld == 0 {
@@ -223,7 +223,7 @@ func BenchmarkBroadcast(b *testing.B) {
 			}
 		})
 	}
-	await(b, "all are open", func() bool { return s.active() == connections })
+	await(b, "all are open", func() bool { return s.open() == connections })
 	data := make([]byte, payload)
 	b.SetBytes(connections * payload)
 	b.ReportAllocs()

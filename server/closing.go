@@ -74,6 +74,9 @@ func (l *loop) beginClosing(slot uint32) {
 		l.finish(slot)
 		return
 	}
+	if e.cause == CauseSlowConsumer && l.server.slowLog.allow(l.clock.read) {
+		l.server.log.Info("slow consumer closed", "id", connID(r.id.Load()), "address", l.remoteAddr(slot, r), "unsent", r.unsent.Load())
+	}
 	x := l.borrowRunner(slot, r)
 	opened := r.phase() == phaseOpen
 	if opened {

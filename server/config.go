@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"os"
 	"runtime"
@@ -136,10 +137,26 @@ func (c *Config) validate() error {
 	wrong(c.DrainRate < 0, "drain-rate %d: not negative", c.DrainRate)
 	wrong(c.ReconnectRate < 1, "reconnect-rate %d: at least 1", c.ReconnectRate)
 	wrong(c.ShutdownTimeout < 0, "shutdown-timeout %v: not negative", c.ShutdownTimeout)
+	for _, address := range c.Listen {
+		wrong(!validListen(address), "listen %q: host:port, :port, or unix:/path", address)
+	}
 	for _, origin := range c.AllowedOrigins {
 		wrong(!validOriginPattern(origin), "allowed-origins %q: an origin such as https://example.com, https://*.example.com, or *", origin)
 	}
 	return errors.Join(errs...)
+}
+
+// validListen says whether an address can be listened on at all: "none", unix: with a path, or a host, which may be empty, and a port.
+func validListen(address string) bool {
+	if path, unix := strings.CutPrefix(address, "unix:"); unix {
+		return path != ""
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address == "none"
+	}
+	_, err = net.LookupPort("tcp", port)
+	return err == nil && port != ""
 }
 
 // validOriginPattern says whether a pattern can match an origin at all: a scheme and a host, nothing behind them.

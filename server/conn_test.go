@@ -226,7 +226,7 @@ func TestBroadcast(t *testing.T) {
 		}
 		gone := s.dial(t, "/ws")
 		_ = gone.Close()
-		await(t, "one is gone", func() bool { return s.Stats().Active == 100 })
+		await(t, "one is gone and the others are open", func() bool { return s.Stats().Active == 100 && s.open() == 100 })
 		spread := 0
 		for _, n := range s.Stats().LoopConnections {
 			if n > 0 {

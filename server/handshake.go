@@ -119,7 +119,11 @@ func (x *runner) answer(h *wsframe.Head, wish wish, v verdict) {
 		if status < 400 || status > 599 {
 			status = http.StatusForbidden
 		}
-		x.refuseUpgrade(h, wish, &wsframe.Refusal{Status: status, Reason: "refused", Text: printable(refusal.Body), Header: fields(refusal.Header)}, rejectUpgrade)
+		header := fields(refusal.Header)
+		if status == http.StatusUnauthorized && refusal.Header.Get("WWW-Authenticate") == "" {
+			header = append(header, [2]string{"WWW-Authenticate", "Bearer"}) // RFC 9110, section 15.5.2: a 401 names a challenge
+		}
+		x.refuseUpgrade(h, wish, &wsframe.Refusal{Status: status, Reason: "refused", Text: printable(refusal.Body), Header: header}, rejectUpgrade)
 	case v.err != nil:
 		x.server.log.Debug("upgrade refused", "error", v.err)
 		x.refuse(&wsframe.Refusal{Status: http.StatusInternalServerError, Text: "internal error"}, rejectUpgrade)
@@ -237,7 +241,13 @@ func (x *runner) refuseUpgrade(h *wsframe.Head, wish wish, refusal *wsframe.Refu
 		x.refuse(refusal, why)
 		return
 	}
-	reply, err := wsframe.AppendUpgrade(nil, h, wsframe.Accept{})
+	// A client that offers subprotocols wants one, or it fails the connection before it sees the code.
+	accept := wsframe.Accept{}
+	for protocol := range h.Protocols {
+		accept.Protocol = string(protocol)
+		break
+	}
+	reply, err := wsframe.AppendUpgrade(nil, h, accept)
 	if err != nil {
 		x.refuse(refusal, why)
 		return
@@ -284,8 +294,13 @@ func parseWish(query []byte) (w wish, refusal *wsframe.Refusal) {
 		return w, &wsframe.Refusal{Status: http.StatusBadRequest, Text: text}
 	}
 	values, err := url.ParseQuery(string(query))
-	if err != nil {
-		return bad("the query can't be parsed")
+	if err != nil { // of the pairs that can't be parsed, only ours are ours to judge
+		for pair := range strings.SplitSeq(string(query), "&") {
+			name, _, _ := strings.Cut(pair, "=")
+			if _, err := url.ParseQuery(pair); err != nil && (name == "heartbeat" || name == "heartbeat_interval") {
+				return bad(name + ": it can't be parsed")
+			}
+		}
 	}
 	w.closeErrors = values.Get("errors") == "close"
 	if values.Has("heartbeat") {
@@ -296,17 +311,25 @@ func parseWish(query []byte) (w wish, refusal *wsframe.Refusal) {
 		w.mode = mode
 	}
 	if values.Has("heartbeat_interval") {
-		text := values.Get("heartbeat_interval")
-		if _, err := strconv.ParseUint(text, 10, 32); err == nil {
-			text += "s"
-		}
-		d, err := time.ParseDuration(text)
-		if err != nil || d < 0 {
+		d, ok := parseInterval(values.Get("heartbeat_interval"))
+		if !ok {
 			return bad("heartbeat_interval: a duration such as 30s, or seconds")
 		}
 		w.interval = max(d, 1)
 	}
 	return w, nil
+}
+
+// parseInterval reads a duration or a bare number of seconds. What is longer than any interval granted is that long.
+func parseInterval(text string) (time.Duration, bool) {
+	if seconds, err := strconv.ParseFloat(text, 64); err == nil {
+		if seconds >= 0 { // which NaN is not
+			return time.Duration(min(seconds, negotiatedTimeoutMax.Seconds()) * float64(time.Second)), true
+		}
+		return 0, false
+	}
+	d, err := time.ParseDuration(text)
+	return d, err == nil && d >= 0
 }
 
 // grant decides a connection's heartbeats: what the server does by default, what the client asked for within the bounds, and what the

@@ -26,6 +26,9 @@ func (l *loop) tickAfter(d time.Duration) int64 {
 	return int64((at + tick - 1) / tick)
 }
 
+// nowTick is the tick under way.
+func (l *loop) nowTick() int64 { return int64(time.Duration(l.now.micros) * time.Microsecond / tick) }
+
 // tickAt is tickAfter for a point of connection time in record units.
 func (l *loop) tickAt(ms uint32) int64 {
 	return l.tickAfter(max(0, time.Duration(int32(ms-l.now.ms))*time.Millisecond))
@@ -67,9 +70,10 @@ func (l *loop) place(slot uint32, r *record, earliest int64) {
 	}
 	// Never beyond a whole interval from where the wheel stands, which may be a tick behind the clock: the heartbeats that are due
 	// in between come back a whole interval later, and their slots only look empty.
-	at := min(l.tickAt(heard+interval), l.wheel.Now()+min(intervalTicks(interval), wheelSlots-1))
+	soonest := l.nowTick() + 1
+	at := max(min(l.tickAt(heard+interval), l.wheel.Now()+min(intervalTicks(interval), wheelSlots-1)), soonest)
 	if share := int(l.beatLoad>>32) + 1; l.wheel.Count(at) >= share {
-		at = l.wheel.Quietest(min(earliest, at), at, slotProbes)
+		at = l.wheel.Quietest(min(max(earliest, soonest), at), at, slotProbes)
 	}
 	if timeout != 0 {
 		at = min(at, l.tickAt(heard+timeout))
@@ -88,7 +92,8 @@ func (l *loop) rearm(slot uint32, r *record) {
 	at := int64(0)
 	if interval != 0 {
 		// From the tick that fired and not from now, which is a little later: heartbeats keep their interval to the tick.
-		at = l.wheel.Now() + intervalTicks(interval)
+		// Behind time it is never armed for what is past already: one heartbeat, not one for each interval missed.
+		at = max(l.wheel.Now()+intervalTicks(interval), l.nowTick()+1)
 	}
 	if timeout != 0 {
 		if expiry := l.tickAt(heard + timeout); at == 0 || expiry < at {
@@ -103,7 +108,7 @@ func (l *loop) rearm(slot uint32, r *record) {
 // fireTimers advances the wheel to now, at most firesPerTurn at a time: the rest follows in the next turn, behind the I/O.
 func (l *loop) fireTimers() {
 	l.owner.check()
-	now := int64(time.Duration(l.now.micros) * time.Microsecond / tick)
+	now := l.nowTick()
 	next, ok := l.wheel.Next()
 	if !ok || next > now {
 		l.wheel.Advance(now, 1, l.fire)

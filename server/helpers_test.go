@@ -130,6 +130,14 @@ func (s *running) stopAndCheck() {
 	}
 }
 
+// open counts the connections that Conns shows and a Broadcast reaches: each is among them a moment after its 101.
+func (s *running) open() (n int) {
+	for range s.Conns() {
+		n++
+	}
+	return n
+}
+
 // await waits for a condition that no event tells of.
 func await(t testing.TB, what string, condition func() bool) {
 	t.Helper()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -95,6 +96,15 @@ func TestSeveralListeners(t *testing.T) {
 	})
 }
 
+// TestListenSyntax: what is no address at all is told with everything else that is wrong, before anything is bound.
+func TestListenSyntax(t *testing.T) {
+	for _, address := range []string{"nonsense", "127.0.0.1", "127.0.0.1:", ":99999", "unix:", "a:b:c"} {
+		if _, err := New(Config{Listen: []string{address}, Path: "?"}, Echo{}); err == nil || strings.Count(err.Error(), "\n") != 1 {
+			t.Errorf("%q: %v, want two lines", address, err)
+		}
+	}
+}
+
 // TestListenErrors: what can't be bound ends Serve at once, with an error that says which, and leaves nothing open.
 func TestListenErrors(t *testing.T) {
 	taken := start(t, Config{}, Echo{})
@@ -105,7 +115,6 @@ func TestListenErrors(t *testing.T) {
 	}{
 		{"a taken port", []string{taken.addr}, poller.ErrInUse},
 		{"the second one is taken", []string{"127.0.0.1:0", taken.addr}, poller.ErrInUse},
-		{"no address", []string{"nonsense"}, poller.ErrAddress},
 		{"no such directory", []string{"unix:/nonexistent/directory/socket"}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -162,7 +162,20 @@ func (l *loop) wait() (int, error) {
 	}
 	l.now = newMoment(l.clock.woke(l.sys.now()))
 	l.connMillis.Store(l.now.ms)
+	l.catchUp()
 	return n, nil
+}
+
+// catchUp moves the wheel to now as far as nothing is due: what is armed in this turn is armed from where the time is. A loop that had
+// nothing to do for long would else arm timers in the past, and a new client would get all the heartbeats in between.
+func (l *loop) catchUp() {
+	at := l.nowTick()
+	if next, ok := l.wheel.Next(); ok {
+		at = min(at, next-1)
+	}
+	if at > l.wheel.Now() {
+		l.wheel.Advance(at, 1, l.fire)
+	}
 }
 
 // deadline is when the loop has something to do even if nothing happens.

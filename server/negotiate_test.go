@@ -43,6 +43,9 @@ func TestNegotiation(t *testing.T) {
 		{name: "other parameters", query: "token=abc&heartbeat=text&x", want: terms{HeartbeatText, 25 * s, 75 * s}},
 		{name: "the application's over the client's", query: "heartbeat=text&heartbeat_interval=1m", accept: Accept{HeartbeatMode: HeartbeatNone}, want: terms{HeartbeatNone, 0, 180 * s}},
 		{name: "the application's interval", query: "heartbeat_interval=1m", accept: Accept{HeartbeatInterval: s}, want: terms{HeartbeatPing, s, 3 * s}},
+		{name: "a number beyond all bounds", query: "heartbeat_interval=99999999999999999999", want: terms{HeartbeatPing, 10 * time.Minute, 30 * time.Minute}},
+		{name: "a fraction of a second", query: "heartbeat_interval=1.5", want: terms{HeartbeatPing, 5 * s, 15 * s}},
+		{name: "beside what can't be parsed", query: "token=a;b&x=%zz&heartbeat=text", want: terms{HeartbeatText, 25 * s, 75 * s}},
 		{name: "the application's timeout", accept: Accept{HeartbeatTimeout: 100 * s}, want: terms{HeartbeatPing, 25 * s, 100 * s}},
 		{name: "the application's timeout is too short", accept: Accept{HeartbeatTimeout: s}, want: terms{HeartbeatPing, 25 * s, 50 * s}},
 	}
@@ -65,7 +68,7 @@ func TestBadQuery(t *testing.T) {
 		s := v.start(t, Config{}, Echo{})
 		queries := []string{
 			"heartbeat=yes", "heartbeat=", "heartbeat=PING", "heartbeat_interval=", "heartbeat_interval=soon",
-			"heartbeat_interval=-1s", "heartbeat_interval=1e9", "heartbeat=%zz", "heartbeat_interval=99999999999999999999",
+			"heartbeat_interval=-1s", "heartbeat_interval=-1", "heartbeat_interval=NaN", "heartbeat=%zz", "token=a;b&heartbeat_interval=5;",
 		}
 		for _, query := range queries {
 			r := roundTrip(t, s.addr, upgradeRequest("/ws?"+query))

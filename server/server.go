@@ -50,6 +50,7 @@ type Server struct {
 	senders   sync.Pool // runners of goroutines that send
 	admission admission
 	panicLog  logLimit
+	slowLog   logLimit
 
 	// Atomic.
 	policy        atomic.Pointer[policy]
@@ -163,7 +164,7 @@ func (s *Server) start() (err error) {
 			SendBufferBytes: max(0, s.cfg.SocketSendBuffer), ReceiveBufferBytes: max(0, s.cfg.SocketReceiveBuffer),
 		})
 		if err != nil {
-			return fmt.Errorf("listen on %s: %w", address, err)
+			return err // it names the address
 		}
 		if err := s.loops[i%len(s.loops)].listen(in, strings.HasPrefix(address, "unix:")); err != nil {
 			_ = in.Close() // the error that counts is the one before

@@ -397,6 +397,9 @@ func (p *simPeer) judge() {
 	if p.code == 4408 {
 		p.judgeExpiry()
 	}
+	if life := p.sock.closedAt - p.sock.acceptedAt; p.beatsSeen > 2+int(4*life/w.interval) {
+		p.fault("got %d heartbeats in %v", p.beatsSeen, life)
+	}
 	if p.seenClose && p.seenCode != p.code {
 		p.fault("was sent the close code %d, the handler was told %d", p.seenCode, p.code)
 	}

@@ -33,6 +33,7 @@ type simConfig struct {
 
 	interval, timeout, handshake time.Duration
 	nap                          time.Duration // of a handler, at most
+	idle                         time.Duration // some peers come this much later: the loop has had nothing to do for long
 	slack                        time.Duration // that an expiry may take longer in this world
 
 	backpressure, messageMax    int
@@ -84,6 +85,7 @@ func newSimConfig(seed uint64, r *rand.Rand) simConfig {
 		descriptors: maybe(15, 2, 6), stingy: maybe(50, 10, 90),
 	}
 	c.timeout = 2*c.interval + time.Duration(300+r.IntN(1500))*time.Millisecond
+	c.idle = time.Duration(maybe(20, 1, 30)) * time.Minute
 	c.nap = 300 * time.Millisecond
 	if r.IntN(3) == 0 {
 		c.nap, c.dawdling = 2*c.timeout, c.dawdling/5
@@ -164,13 +166,15 @@ func (w *simWorld) invite() {
 		}
 		p.manners()
 		w.peers = append(w.peers, p)
-		w.after(w.between(0, w.timeout), p.name()+" connects", p.connect)
+		late := time.Duration(w.rand.IntN(2)) * w.idle
+		w.after(late+w.between(0, w.timeout), p.name()+" connects", p.connect)
 	}
 	for range w.meddling {
-		w.after(w.between(0, 3*w.timeout), "the application meddles", func() { w.spawn("application", w.meddle) })
+		late := time.Duration(w.rand.IntN(2)) * w.idle
+		w.after(late+w.between(0, 3*w.timeout), "the application meddles", func() { w.spawn("application", w.meddle) })
 	}
 	if w.drains {
-		w.after(w.between(w.timeout/2, 3*w.timeout), "shutdown", func() {
+		w.after(w.idle+w.between(w.timeout/2, 3*w.timeout), "shutdown", func() {
 			w.server.closing.Store(true)
 			w.loop.post(task{kind: taskDo, do: func(l *loop) { l.startDrain(20) }})
 			if w.cuts {

@@ -27,7 +27,7 @@ type record struct {
 	beatAt atomic.Uint32 // connection time of the last heartbeat, or of the last arming after traffic, ms
 
 	// Loan-only.
-	controlAt uint32 // when the peer's control frames are paid off, in 1/1024 s
+	controlAt uint32 // when the peer's control frames are paid off, in 1/65536 s
 	fd        int32
 }
 

@@ -22,7 +22,7 @@
 // ticks of a window. Each call looks at other ticks than the call before, in a fixed, repeatable sequence: a crowd that
 // is placed at once spreads over the whole window and not over the few ticks of one look. A crowd of periodic timers belongs in
 // the whole of its period: placed in three quarters, and re-armed for exactly a period later, it leaves the fourth empty for ever.
-// Flattest is latest while Count(latest) is below the share, and Quietest of the window otherwise.
+// Flattest is what the server does: latest while Count(latest) is below the share, and Quietest of the window otherwise.
 //
 // # Concurrency
 //

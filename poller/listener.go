@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,9 @@ type ListenOptions struct {
 	// accepted connection; zero leaves it to the kernel, which may take megabytes.
 	SendBufferBytes    int
 	ReceiveBufferBytes int
+	// UserTimeout is SetUserTimeout for every accepted TCP connection; zero leaves
+	// it to the kernel.
+	UserTimeout time.Duration
 	// ReusePort lets several listeners take connections of the same TCP address.
 	ReusePort bool
 }
@@ -187,6 +191,11 @@ func (l *Listener) Close() error {
 func (l *Listener) start() error {
 	if err := setBuffers(l.fd, l.options.SendBufferBytes, l.options.ReceiveBufferBytes); err != nil {
 		return err
+	}
+	if l.file == nil && l.options.UserTimeout > 0 {
+		if err := SetUserTimeout(l.fd, l.options.UserTimeout); err != nil {
+			return err
+		}
 	}
 	backlog := l.options.Backlog
 	if backlog <= 0 {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -78,6 +79,12 @@ func backlogMax() int {
 	}
 	return int(n)
 }
+
+// SetUserTimeout does nothing here: see its twin for Linux.
+func SetUserTimeout(int, time.Duration) error { return nil }
+
+// Unacknowledged knows nothing here: see its twin for Linux.
+func Unacknowledged(int) (segments int, sinceAck time.Duration, err error) { return 0, 0, nil }
 
 // setReusePort lets several listeners share a port.
 func setReusePort(fd int) error {

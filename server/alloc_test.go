@@ -114,7 +114,7 @@ func TestTimerAllocatesNothing(t *testing.T) {
 		q.at += time.Millisecond
 		l.now = newMoment(q.at)
 		l.placeAfterTraffic(slot, r)
-		l.rearm(slot, r)
+		l.rearm(slot, r, l.wheel.Now())
 		l.wheel.Cancel(slot)
 		l.fireTimers()
 	}); n != 0 {

@@ -80,7 +80,7 @@ func (l *loop) beginClosing(slot uint32) {
 	x := l.borrowRunner(slot, r)
 	opened := r.phase() == phaseOpen
 	if opened {
-		if e.cause == CauseSlowConsumer || e.cause == CauseExpired || e.cause == CauseShutdown {
+		if e.cause == CauseSlowConsumer || e.cause.expiry() || e.cause == CauseShutdown {
 			l.discardUnsent(slot, r, s)
 		}
 		var frame [2 + wsframe.ControlBytesMax]byte
@@ -89,7 +89,7 @@ func (l *loop) beginClosing(slot uint32) {
 		l.appendLast(slot, r, s, e.reply)
 	}
 	l.wheel.Schedule(slot, l.tickAfter(closeTimeout))
-	if e.cause == CauseExpired || e.cause == CauseShutdown || l.over {
+	if e.cause.expiry() || e.cause == CauseShutdown || l.over {
 		// Nobody is expected to answer. What the socket takes goes out; the kernel delivers it after close(2).
 		x.flush()
 		l.finish(slot)
@@ -208,7 +208,7 @@ func (l *loop) reap() {
 			l.free(slot)
 			continue
 		}
-		l.beatLoad -= beatShare(r.interval.Load())
+		l.budget.leave(r.interval.Load())
 		l.active.Add(-1)
 		l.runner.tally[countClosed+count(e.cause)]++
 		code := e.code

@@ -11,7 +11,9 @@ const (
 	CauseClient             // the peer sent a Close frame
 	CauseEnd                // the peer's end of stream without a Close frame
 	CauseReset              // the connection was reset, or failed otherwise
-	CauseExpired            // silence for the heartbeat timeout
+	CauseExpired            // silence for the heartbeat timeout, though its host acknowledged what was sent: the program doesn't answer
+	CauseUnreachable        // silence, and its host acknowledged nothing either: the network or the host is gone
+	CauseStalled            // silence, in which the server itself stood still for a while
 	CauseSlowConsumer       // the bound of unsent bytes, or no progress in them
 	CauseProtocol           // the peer broke the protocol (1002)
 	CauseEncoding           // text that is not UTF-8 (1007)
@@ -26,11 +28,14 @@ const (
 
 func (c Cause) String() string {
 	return [causes]string{
-		causeNone: "none", CauseClient: "client", CauseEnd: "end", CauseReset: "reset", CauseExpired: "expired", CauseSlowConsumer: "slow_consumer",
+		causeNone: "none", CauseClient: "client", CauseEnd: "end", CauseReset: "reset", CauseExpired: "expired", CauseUnreachable: "unreachable", CauseStalled: "stalled", CauseSlowConsumer: "slow_consumer",
 		CauseProtocol: "protocol", CauseEncoding: "encoding", CauseTooBig: "too_big", CausePolicy: "policy", CauseApplication: "application",
 		CausePanic: "panic", CauseDrain: "drain", CauseShutdown: "shutdown",
 	}[c]
 }
+
+// expiry says whether a cause is silence, of whatever kind.
+func (c Cause) expiry() bool { return c == CauseExpired || c == CauseUnreachable || c == CauseStalled }
 
 // rejection is why a handshake did not become a connection, the reason label of the metrics.
 type rejection uint8

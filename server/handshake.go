@@ -148,8 +148,13 @@ func (x *runner) upgrade(h *wsframe.Head, wish wish, accept Accept) {
 	}
 	r.timeout.Store(millis(timeout))
 	r.setMode(mode)
+	if !r.flag(flagUnix) && (timeout != max(0, x.server.cfg.HeartbeatTimeout) || r.flag(flagAdopted)) {
+		// A precaution, and no reason to refuse the connection: what counts is the heartbeat.
+		_ = l.sys.setUserTimeout(int(r.fd), userTimeout(timeout))
+	}
 	x.keepAccepted(accept)
 	if wish.mode == HeartbeatText {
+		r.setFlag(flagStamped)
 		x.out = x.server.appendHello(x.out, connID(r.id.Load()), interval, timeout)
 	}
 	r.setPhase(phaseOpen)
@@ -372,6 +377,15 @@ func (s *Server) appendHello(dst []byte, id string, interval, timeout time.Durat
 		panic(err) // strings and numbers always marshal
 	}
 	return wsframe.AppendFrame(dst, wsframe.Text, hello)
+}
+
+// userTimeout is how long the kernel tries to deliver what was written: a little longer than the connection may be silent, so that it agrees with
+// the heartbeat and never comes first. 0: as long as it likes.
+func userTimeout(timeout time.Duration) time.Duration {
+	if timeout <= 0 {
+		return 0
+	}
+	return timeout + closeTimeout
 }
 
 func millis(d time.Duration) uint32 { return uint32(d / time.Millisecond) }

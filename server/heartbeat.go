@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/pulsewheel/pulsewheel/wsframe"
@@ -37,74 +38,6 @@ func (l *loop) tickAt(ms uint32) int64 {
 // intervalTicks is an interval in whole ticks, rounded up.
 func intervalTicks(interval uint32) int64 { return int64((interval + tickMillis - 1) / tickMillis) }
 
-// beatShare is what a connection adds to the heartbeats of a tick, with 32 bits of fraction.
-func beatShare(interval uint32) uint64 {
-	if interval == 0 {
-		return 0
-	}
-	return uint64(tickMillis) << 32 / uint64(interval)
-}
-
-// opened arms the first heartbeat of a connection.
-func (l *loop) opened(slot uint32) {
-	r := l.table.at(slot)
-	if r.load()&bitLive == 0 {
-		return // it is closing already, and that has its own deadline
-	}
-	r.beatAt.Store(l.now.ms)
-	l.place(slot, r, l.wheel.Now()+1)
-}
-
-// place arms a heartbeat that may choose its slot: the first one, and one after traffic. It goes to the end of its interval
-// if that slot holds no more than its share, else to the least populated slot from earliest on, so that crowds dissolve; in balance it is one
-// look at one count. The expiry stays exact.
-func (l *loop) place(slot uint32, r *record, earliest int64) {
-	heard, interval, timeout := r.heard.Load(), r.interval.Load(), r.timeout.Load()
-	if interval == 0 {
-		if timeout == 0 {
-			l.wheel.Cancel(slot)
-			return
-		}
-		l.wheel.Schedule(slot, l.tickAt(heard+timeout))
-		return
-	}
-	// Never beyond a whole interval from where the wheel stands, which may be a tick behind the clock: the heartbeats that are due
-	// in between come back a whole interval later, and their slots only look empty.
-	soonest := l.nowTick() + 1
-	at := max(min(l.tickAt(heard+interval), l.wheel.Now()+min(intervalTicks(interval), wheelSlots-1)), soonest)
-	if share := int(l.beatLoad>>32) + 1; l.wheel.Count(at) >= share {
-		at = l.wheel.Quietest(min(max(earliest, soonest), at), at, slotProbes)
-	}
-	if timeout != 0 {
-		at = min(at, l.tickAt(heard+timeout))
-	}
-	l.wheel.Schedule(slot, at)
-}
-
-// placeAfterTraffic leaves at least a quarter of the interval quiet: who is heard from is not beaten.
-func (l *loop) placeAfterTraffic(slot uint32, r *record) {
-	l.place(slot, r, l.tickAt(r.heard.Load()+r.interval.Load()/4))
-}
-
-// rearm arms what comes next after a heartbeat: the next one a whole interval later, or the expiry.
-func (l *loop) rearm(slot uint32, r *record) {
-	heard, interval, timeout := r.heard.Load(), r.interval.Load(), r.timeout.Load()
-	at := int64(0)
-	if interval != 0 {
-		// From the tick that fired and not from now, which is a little later: heartbeats keep their interval to the tick.
-		// Behind time it is never armed for what is past already: one heartbeat, not one for each interval missed.
-		at = max(l.wheel.Now()+intervalTicks(interval), l.nowTick()+1)
-	}
-	if timeout != 0 {
-		if expiry := l.tickAt(heard + timeout); at == 0 || expiry < at {
-			at = expiry
-		}
-	}
-	if at != 0 {
-		l.wheel.Schedule(slot, at)
-	}
-}
-
 // fireTimers advances the wheel to now, at most firesPerTurn at a time: the rest follows in the next turn, behind the I/O.
 func (l *loop) fireTimers() {
 	l.owner.check()
@@ -114,7 +47,9 @@ func (l *loop) fireTimers() {
 		l.wheel.Advance(now, 1, l.fire)
 		return
 	}
-	l.lateness.observe(uint32(min(l.now.micros-uint64(time.Duration(next)*tick/time.Microsecond), 1<<31)))
+	late := uint32(min(l.now.micros-uint64(time.Duration(next)*tick/time.Microsecond), 1<<31))
+	l.lateness.observe(late)
+	l.budget.late(late)
 	l.wheel.Advance(now, firesPerTurn, l.fire)
 }
 
@@ -138,7 +73,8 @@ func (l *loop) timer(slot uint32) {
 
 // beatOrExpire decides for an open connection: quiet for its interval, a heartbeat; silent for its timeout, the end.
 func (l *loop) beatOrExpire(slot uint32, r *record) {
-	heard, interval, timeout := r.heard.Load(), r.interval.Load(), r.timeout.Load()
+	heard, timeout := r.heard.Load(), r.timeout.Load()
+	interval := l.stretched(r.interval.Load(), timeout)
 	silence := l.now.ms - heard
 	switch {
 	case timeout != 0 && silence >= timeout:
@@ -150,13 +86,33 @@ func (l *loop) beatOrExpire(slot uint32, r *record) {
 	case int32(heard-r.beatAt.Load()) > int32(tickMillis) && silence+tickMillis < interval && !r.flag(flagAnswered):
 		// Traffic since the last heartbeat, and not only its answer: an answer, however long it took, leaves the heartbeat on its own slot,
 		// so that the schedule stays as even as it was laid out. One tick of tolerance is for answers that are not recognised as such.
-		r.beatAt.Store(l.now.ms)
-		l.placeAfterTraffic(slot, r)
+		l.afterTraffic(slot, r, silence)
 	case interval > horizonMillis && min(silence, l.now.ms-r.beatAt.Load())+tickMillis < interval:
 		l.placeAfterTraffic(slot, r) // its deadline was beyond the wheel
 	default:
 		l.beat(slot, r)
 	}
+}
+
+// afterTraffic puts the heartbeat off. Where a whole crowd was heard from at once, all of them would put it off to the same slots; then
+// those keep theirs that were quiet until now and have been for a quarter of the interval. A connection with traffic in every interval is never
+// beaten: it is not quiet.
+func (l *loop) afterTraffic(slot uint32, r *record, silence uint32) {
+	at, room := l.spot(r, l.quarterAfter(r))
+	quiet := r.flag(flagQuiet)
+	if !room {
+		l.budget.turnedAway(l.wheel.Now(), intervalTicks(r.interval.Load()))
+	}
+	if !room && quiet && silence >= r.interval.Load()/4 {
+		l.beat(slot, r)
+		return
+	}
+	if quiet && r.step(word.borrow) { // else it is being heard from right now, and the next firing finds that out
+		r.clearFlag(flagQuiet)
+		l.giveBack(slot, r)
+	}
+	r.beatAt.Store(l.now.ms)
+	l.wheel.Schedule(slot, at)
 }
 
 // beat writes a heartbeat: one system call by the loop itself. A connection that is lent is being heard from; one that is blocked has a
@@ -169,18 +125,19 @@ func (l *loop) beat(slot uint32, r *record) {
 		return w.borrow()
 	}) {
 		if r.load()&bitBlocked != 0 {
-			l.rearm(slot, r)
+			l.rearm(slot, r, l.wheel.Now())
 		} else {
 			l.wheel.Schedule(slot, l.wheel.Now()+2)
 		}
 		return
 	}
 	x := l.borrowRunner(slot, r)
+	before := l.wheel.Now() - int64((l.now.ms-r.beatAt.Load())/tickMillis)
 	r.beatAt.Store(l.now.ms)
 	r.clearFlag(flagAnswered)
-	r.setFlag(flagBeatOut)
+	r.setFlag(flagBeatOut | flagQuiet)
 	if r.mode() == HeartbeatText {
-		x.out = append(x.out, l.server.textBeat...)
+		x.out = l.appendTextBeat(x.out, r)
 		x.tally[countBeatsText]++
 	} else {
 		x.out = append(x.out, l.server.pingLead...)
@@ -189,8 +146,22 @@ func (l *loop) beat(slot uint32, r *record) {
 		x.tally[countBeatsPing]++
 	}
 	x.flush()
-	l.rearm(slot, r)
+	l.rearm(slot, r, before)
 	l.giveBack(slot, r)
+}
+
+// appendTextBeat appends a text heartbeat. To who asked for them it says when it was sent, in µs: the acknowledgement with the same ts tells
+// the round trip.
+func (l *loop) appendTextBeat(dst []byte, r *record) []byte {
+	if !r.flag(flagStamped) {
+		return append(dst, l.server.textBeat...)
+	}
+	const most = len(`{"type":"heartbeat","ts":}`) + len("18446744073709551615")
+	var text [most]byte
+	message := append(text[:0], `{"type":"heartbeat","ts":`...)
+	message = strconv.AppendUint(message, l.now.micros, 10)
+	message = append(message, '}')
+	return wsframe.AppendFrame(dst, wsframe.Text, message)
 }
 
 // giveBack returns a loan that the loop borrowed; work that came meanwhile is served in the next turn.
@@ -214,16 +185,31 @@ func (l *loop) lastLook(slot uint32, r *record) {
 		l.giveBack(slot, r)
 		return
 	}
-	e := endExpired()
-	if r.load()&bitBlocked != 0 {
-		e = endSlowConsumer()
-	}
+	e := l.silent(r)
 	if errors.Is(err, io.EOF) {
 		r.setFlag(flagPeerGone)
 		e = ending{cause: CauseEnd, code: wsframe.CloseAbnormal, reason: "end-of-stream"}
 	}
 	l.conclude(slot, r, e)
 	l.beginClosing(slot)
+}
+
+// silent tells what kind of silence a connection ends for, as far as the kernel and the clock know.
+func (l *loop) silent(r *record) ending {
+	e := ending{cause: CauseExpired, code: wsframe.CloseHeartbeatLost, reason: "heartbeat-timeout"}
+	blocked := r.load()&bitBlocked != 0
+	// An error or a Unix socket says nothing. A peer that doesn't read keeps acknowledging what probes its closed window.
+	segments, sinceAck, err := l.sys.unacknowledged(int(r.fd))
+	unreachable := err == nil && segments > 0 && (!blocked || sinceAck >= time.Duration(r.timeout.Load())*time.Millisecond/2)
+	switch {
+	case unreachable:
+		e.cause = CauseUnreachable
+	case blocked:
+		e = endSlowConsumer()
+	case l.stalled != 0 && l.now.micros-l.stalled <= uint64(l.now.ms-r.heard.Load())*1000:
+		e.cause = CauseStalled
+	}
+	return e
 }
 
 // stuck says whether a blocked socket took nothing for the timeout.
@@ -240,64 +226,6 @@ func (l *loop) stuck(slot uint32, r *record, timeout uint32) bool {
 		l.ring = append(l.ring, slot)
 	}
 	return l.now.ms-since >= timeout
-}
-
-// answered takes the answer to a ping: its payload tells which one. false: a wrong or repeated one, nothing but a sign of life.
-func (x *runner) answered(payload []byte) bool {
-	r := x.r
-	if len(payload) != pingBytes {
-		return false
-	}
-	if sentAt := binary.BigEndian.Uint32(payload); !r.flag(flagBeatOut) || sentAt != r.beatAt.Load() {
-		// An older one tells no round trip, but is no flood either: while a handler is busy the answers of many intervals gather.
-		return int32(r.beatAt.Load()-sentAt) > 0
-	}
-	r.clearFlag(flagBeatOut)
-	r.setFlag(flagAnswered)
-	trip := uint64(x.now.ms-r.beatAt.Load())*1000 + x.now.micros%1000
-	x.roundTrip(uint32(trip - min(trip, uint64(binary.BigEndian.Uint16(payload[4:])))))
-	return true
-}
-
-// roundTrip smooths a round trip as RFC 6298, section 2, does: in the record, in units of 100 µs.
-func (x *runner) roundTrip(micros uint32) {
-	x.public.rtt.observe(micros)
-	sample := min(micros/100, 0xffff)
-	old := x.r.rtt.Load()
-	srtt, variation := old>>16, old&0xffff
-	if old == 0 {
-		srtt, variation = sample, sample/2
-	} else {
-		difference := srtt - sample
-		if sample > srtt {
-			difference = sample - srtt
-		}
-		variation = (3*variation + difference + 2) / 4
-		srtt = (7*srtt + sample + 4) / 8
-	}
-	x.r.rtt.Store(max(1, srtt)<<16 | variation)
-}
-
-// jsonBeat serves the heartbeat messages of clients that can't see ping frames; true: the message goes no further.
-func (x *runner) jsonBeat(payload []byte) bool {
-	kind, ts := parseJSONBeat(payload)
-	switch {
-	case kind == beat:
-		x.tally[countTextsIn]++
-		var ack [jsonHeartbeatBytesMax]byte
-		x.out = wsframe.AppendFrame(x.out, wsframe.Text, appendBeatAck(ack[:0], ts))
-		return x.server.cfg.JSONHeartbeats == JSONHeartbeatsEdge
-	case kind == beatAck && x.r.mode() == HeartbeatText:
-		x.tally[countAcksIn]++
-		if x.r.flag(flagBeatOut) {
-			x.r.clearFlag(flagBeatOut)
-			x.r.setFlag(flagAnswered)
-			x.roundTrip((x.now.ms - x.r.beatAt.Load()) * 1000)
-		}
-		return true
-	default:
-		return false
-	}
 }
 
 // controlAllowed meters the ping and pong frames of one peer (GCRA: a burst of the limit, then one every 1/limit s). Over the
@@ -323,10 +251,6 @@ func (x *runner) controlAllowed() bool {
 
 // controlUnits of controlAt make a second.
 const controlUnits = 1 << 16
-
-func endExpired() ending {
-	return ending{cause: CauseExpired, code: wsframe.CloseHeartbeatLost, reason: "heartbeat-timeout"}
-}
 
 func endSlowConsumer() ending {
 	return ending{cause: CauseSlowConsumer, code: wsframe.CloseOverload, reason: "slow-consumer"}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -124,11 +125,14 @@ func (s *running) stopAndCheck() {
 		if s.inline && l.table.used != 0 {
 			s.t.Errorf("loop %d: %d slots in use after the end", l.index, l.table.used)
 		}
-		if l.beatLoad != 0 {
-			s.t.Errorf("loop %d: a heartbeat load of %#x after the end", l.index, l.beatLoad)
+		if l.budget.shares != [intervalClasses + 1]uint64{} {
+			s.t.Errorf("loop %d: a heartbeat load of %#x after the end", l.index, l.budget.shares)
 		}
 	}
 }
+
+// checkedBuild says whether goroutines are checked (race or invariants): everything takes some ten times as long.
+func checkedBuild() bool { return reflect.TypeFor[owner]().Size() > 0 }
 
 // open counts the connections that Conns shows and a Broadcast reaches: each is among them a moment after its 101.
 func (s *running) open() (n int) {

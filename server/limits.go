@@ -48,6 +48,26 @@ const (
 	wheelSlots = 32768
 	// Of the window that a beat may go to, how many slots are looked at.
 	slotProbes = 16
+	// Of the ranks in the layout of a crowd that comes in, how many may be left out in a row.
+	firstRanks = 4
+	// With less than a heartbeat in so many ticks no crowd is worth dissolving.
+	sparseTicks = 8
+	// A heartbeat whose next slot is crowded goes to an earlier one, but not before an eighth of its interval: the answer to the one under way
+	// shall be there by then. So many slots are looked at.
+	rearmLeast = 8
+	gapScan    = 64
+	// A crowd is a quarter of what a second should hold, and some more, that finds no room within a second.
+	crowdLeast     = 16
+	ticksPerSecond = int64(time.Second / tick)
+
+	// Overload: intervals are stretched by an eighth for each second in which timers fire later than a tenth of a second, at most twofold, and
+	// shrink by half as much for each in which they are within two ticks: slower, so that it doesn't swing.
+	stretchPause = time.Second
+	stretchAbove = 100 * time.Millisecond
+	stretchBelow = 2 * tick
+	stretchMost  = 2 * stretchOne
+	stretchUp    = stretchOne / 8
+	stretchDown  = stretchOne / 16
 
 	// A turn of the loop: bounded steps, so that no kind of work starves another.
 	eventsPerWait  = 256

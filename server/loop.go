@@ -40,12 +40,14 @@ type loop struct {
 	gone      []uint32 // to be reaped at the end of the turn
 	parked    []uint32 // with deliveries that the saturated handler pool didn't take; a closing one may stand here twice
 	tasks     []task   // this turn's, swapped with posted
-	beatLoad  uint64   // heartbeats a tick of all connections, 32 bits of fraction
+	budget    budget
+	stalled   uint64 // connection time of the last stall, µs; 0: there was none
 	drain     drain
 	ids       *rand.ChaCha8
 	stopping  bool
 	over      bool            // nobody comes in any more
 	fire      func(id uint32) // l.timer, made once
+	shareOf   func(int64) int // l.share, made once
 
 	// Shared; mu guards.
 	mu     sync.Mutex
@@ -93,7 +95,7 @@ func newLoop(s *Server, index int, system sys) *loop {
 	_, _ = crand.Read(seed[:]) // never fails (crypto/rand)
 	l.ids = rand.NewChaCha8(seed)
 	l.sides.buffers, l.sides.assembly = l.buffers, &s.assembly
-	l.fire = l.timer
+	l.fire, l.shareOf = l.timer, l.share
 	return l
 }
 
@@ -144,6 +146,7 @@ func (l *loop) turn() error {
 	l.serveReady()
 	l.runTasks()
 	l.fireTimers()
+	l.adjust()
 	l.drainSome()
 	l.offerParked()
 	l.reap()
@@ -155,12 +158,16 @@ func (l *loop) turn() error {
 func (l *loop) wait() (int, error) {
 	l.owner.check()
 	deadline := l.deadline()
+	lost := l.clock.lost
 	l.clock.sleep(l.sys.now(), deadline)
 	n, err := l.sys.wait(l.events, deadline)
 	if err != nil {
 		return 0, fmt.Errorf("event loop %d: %w", l.index, err)
 	}
 	l.now = newMoment(l.clock.woke(l.sys.now()))
+	if l.clock.lost != lost {
+		l.stalled = l.now.micros
+	}
 	l.connMillis.Store(l.now.ms)
 	l.catchUp()
 	return n, nil
@@ -308,7 +315,7 @@ func (l *loop) runTask(t task) {
 	case taskClosing:
 		l.beginClosing(t.slot)
 	case taskOpened:
-		l.beatLoad += beatShare(t.interval) // reap takes it back, even if it came first
+		l.budget.join(t.interval) // reap takes it back, even if it came first
 		if l.table.at(t.slot).load().generation() == t.generation {
 			l.opened(t.slot)
 		}

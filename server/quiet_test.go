@@ -15,8 +15,10 @@ type quietSys struct {
 	written int
 }
 
-func (q *quietSys) now() time.Duration { return q.at }
-func (q *quietSys) wake()              {}
+func (q *quietSys) now() time.Duration                             { return q.at }
+func (q *quietSys) wake()                                          {}
+func (q *quietSys) unacknowledged(int) (int, time.Duration, error) { return 0, 0, nil }
+func (q *quietSys) setUserTimeout(int, time.Duration) error        { return nil }
 func (q *quietSys) read(_ int, p []byte) (int, error) {
 	if len(q.input) == 0 {
 		return 0, poller.ErrWouldBlock

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"github.com/pulsewheel/pulsewheel/poller"
@@ -180,8 +181,11 @@ func (x *runner) leave(rest []byte, taken word) {
 // gone ends a connection that failed underneath.
 func (x *runner) gone(err error) {
 	e := ending{cause: CauseReset, code: wsframe.CloseAbnormal, reason: "reset"}
-	if errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF):
 		e.cause, e.reason = CauseEnd, "end-of-stream"
+	case errors.Is(err, syscall.ETIMEDOUT), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		e.cause, e.reason = CauseUnreachable, "unreachable" // the kernel gave up, by TCP_USER_TIMEOUT
 	}
 	x.r.setFlag(flagPeerGone)
 	x.end(e)

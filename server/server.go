@@ -162,6 +162,7 @@ func (s *Server) start() (err error) {
 		}
 		in, err := poller.Listen(address, poller.ListenOptions{
 			SendBufferBytes: max(0, s.cfg.SocketSendBuffer), ReceiveBufferBytes: max(0, s.cfg.SocketReceiveBuffer),
+			UserTimeout: userTimeout(s.cfg.HeartbeatTimeout),
 		})
 		if err != nil {
 			return err // it names the address

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pulsewheel/pulsewheel/poller"
@@ -269,9 +270,13 @@ func (p *simPeer) mask() (mask [4]byte) {
 // message is a data message: a part of the server's own protocol, or the next one that the application sent.
 func (p *simPeer) message(m simMessage) {
 	switch {
-	case m.data == `{"type":"heartbeat"}`:
+	case strings.HasPrefix(m.data, `{"type":"heartbeat"`) && (p.text == strings.Contains(m.data, `"ts":`)):
 		p.beatsSeen++
-		p.answer(wsframe.Text, `{"type":"heartbeat_ack"}`)
+		ack := `{"type":"heartbeat_ack"}`
+		if p.text && p.w.chance(700) {
+			ack = strings.Replace(m.data, "heartbeat", "heartbeat_ack", 1)
+		}
+		p.answer(wsframe.Text, ack)
 		return
 	case m.data == `{"type":"heartbeat_ack"}`:
 		if p.acks--; p.acks < 0 {

@@ -53,6 +53,9 @@ func TestStoppedProcess(t *testing.T) {
 			if r.Stats.Expired != 1 {
 				t.Errorf("round %d: %d expired, want the silent one", round, r.Stats.Expired)
 			}
+			if r.Stats.Closed["stalled"] != 1 {
+				t.Errorf("round %d: closed %v, want the silent one told apart, since the server stood still in its silence", round, r.Stats.Closed)
+			}
 		}
 		if m, err := silent.read(time.Now().Add(patience)); err != nil || m.Opcode != wsframe.Close {
 			t.Errorf("the silent one got %v, %v", m.Opcode, err)

@@ -13,8 +13,9 @@ type Stats struct {
 	Total      uint64            // upgraded connections ever
 	Rejected   map[string]uint64 // refused or failed handshakes, by reason
 	Closed     map[string]uint64 // ended connections, by reason
-	Expired    uint64            // those ended for silence
+	Expired    uint64            // those ended for silence: expired, unreachable and stalled
 
+	HeartbeatStretch   float64           // of intervals, by the loop that is most behind time: from 1 to 2
 	HeartbeatsSent     map[string]uint64 // by mode: ping, text
 	HeartbeatsReceived map[string]uint64 // by mode: ping (frames from the peer), pong, text, ack
 	MessagesIn         uint64
@@ -44,7 +45,7 @@ type Histogram struct {
 // Stats sums up what loops, workers and senders counted, each without getting in the way of another.
 func (s *Server) Stats() Stats {
 	st := Stats{
-		Limit: s.policy.Load().connections, Node: s.cfg.NodeName, Uptime: s.since(), Draining: s.state.Load() >= stateDraining,
+		Limit: s.policy.Load().connections, Node: s.cfg.NodeName, Uptime: s.since(), Draining: s.state.Load() >= stateDraining, HeartbeatStretch: 1,
 		Rejected: make(map[string]uint64), Closed: make(map[string]uint64),
 		HeartbeatsSent: make(map[string]uint64), HeartbeatsReceived: make(map[string]uint64),
 	}
@@ -61,7 +62,11 @@ func (s *Server) Stats() Stats {
 		st.Rejected[r.String()] = totals[countRejected+count(r)]
 	}
 	st.Total = totals[countOpened]
-	st.Expired = totals[countClosed+count(CauseExpired)]
+	for c := range causes {
+		if c.expiry() {
+			st.Expired += totals[countClosed+count(c)]
+		}
+	}
 	st.HeartbeatsSent["ping"], st.HeartbeatsSent["text"] = totals[countBeatsPing], totals[countBeatsText]
 	st.HeartbeatsReceived["ping"], st.HeartbeatsReceived["pong"] = totals[countPingsIn], totals[countPongsIn]
 	st.HeartbeatsReceived["text"], st.HeartbeatsReceived["ack"] = totals[countTextsIn], totals[countAcksIn]
@@ -85,6 +90,7 @@ func (s *Server) sum(st *Stats, totals *[counts]uint64) {
 		active := l.active.Load()
 		st.Active += active
 		st.Handshakes += l.handshakes.Load()
+		st.HeartbeatStretch = max(st.HeartbeatStretch, float64(max(l.budget.stretch.Load(), stretchOne))/stretchOne)
 		st.LoopConnections = append(st.LoopConnections, active)
 		for i := range l.sides.shards {
 			shard := &l.sides.shards[i]

@@ -21,7 +21,7 @@ type record struct {
 	interval atomic.Uint32 // of heartbeats, ms; 0: none are sent
 	timeout  atomic.Uint32 // ms; 0: never expires
 	rtt      atomic.Uint32 // smoothed round trip and its variation, 16 bits each, in 100 µs
-	about    atomic.Uint32 // port 16 bits | flags 8 | mode 4 | phase 4
+	about    atomic.Uint32 // port 16 bits | flags 9 | mode 3 | phase 4
 
 	// Loop-only to write; the holder compares an answer with it. In a free slot it is the next free one.
 	beatAt atomic.Uint32 // connection time of the last heartbeat, or of the last arming after traffic, ms
@@ -45,22 +45,24 @@ const (
 
 // Flags in record.about, loan-only.
 const (
-	flagBeatOut  uint32 = 1 << (8 + iota) // a heartbeat is unanswered
+	flagStamped  uint32 = 1 << (7 + iota) // text heartbeats say when they were sent: who asked for them understands that
+	flagBeatOut                           // a heartbeat is unanswered
 	flagAnswered                          // and since it was answered the peer has said nothing else
 	flagAdopted                           // came through Server.Adopt
 	flagUnix                              // a Unix socket: short reads don't mean that it is empty
 	flagPeerGone                          // end of stream or reset was seen
 	flagOpened                            // it became a WebSocket
 	flagEntered                           // admission counts it
+	flagQuiet                             // no traffic but answers since the heartbeat before last
 )
 
 func (r *record) phase() phase { return phase(r.about.Load() & 0xf) }
 
 func (r *record) setPhase(p phase) { r.about.Store(r.about.Load()&^0xf | uint32(p)) }
 
-func (r *record) mode() HeartbeatMode { return HeartbeatMode(r.about.Load() >> 4 & 0xf) }
+func (r *record) mode() HeartbeatMode { return HeartbeatMode(r.about.Load() >> 4 & 0x7) }
 
-func (r *record) setMode(m HeartbeatMode) { r.about.Store(r.about.Load()&^0xf0 | uint32(m)<<4) }
+func (r *record) setMode(m HeartbeatMode) { r.about.Store(r.about.Load()&^0x70 | uint32(m)<<4) }
 
 func (r *record) flag(f uint32) bool { return r.about.Load()&f != 0 }
 

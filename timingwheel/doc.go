@@ -18,11 +18,10 @@
 //
 // # Choosing a tick
 //
-// The wheel counts the timers of each slot, so a caller with freedom can avoid crowds: Quietest and Place look at a few
-// ticks of a window. Each call looks at other ticks than the call before, in a fixed, repeatable sequence: a crowd that
-// is placed at once spreads over the whole window and not over the few ticks of one look. A crowd of periodic timers belongs in
-// the whole of its period: placed in three quarters, and re-armed for exactly a period later, it leaves the fourth empty for ever.
-// Flattest is what the server does: latest while Count(latest) is below the share, and Quietest of the window otherwise.
+// The wheel counts the timers of each slot, so a caller with freedom can avoid crowds: Place looks at a few ticks of a window for one
+// that holds less than its share. Each call looks at other ticks than the call before, in a fixed, repeatable sequence: a
+// crowd that is placed at once spreads over the whole window and not over the few ticks of one look. The share of a tick is the caller's to
+// say; shares that sum up to the number of timers, without rounding each up, make the flattest schedule.
 //
 // # Concurrency
 //

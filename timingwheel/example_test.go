@@ -60,8 +60,9 @@ func ExampleWheel_Place() {
 	wheel := timingwheel.New(64)
 	const interval = 5
 	for id := range uint32(10) {
-		share := wheel.Len()/interval + 1
-		wheel.Schedule(id, wheel.Place(wheel.Now()+1, wheel.Now()+interval, share, 8))
+		share := func(int64) int { return wheel.Len()/interval + 1 }
+		tick, _ := wheel.Place(wheel.Now()+1, wheel.Now()+interval, 8, share)
+		wheel.Schedule(id, tick)
 	}
 	for tick := int64(1); tick <= interval; tick++ {
 		fmt.Println(tick, wheel.Count(tick))

@@ -118,33 +118,26 @@ func (r *rig) place() {
 	earliest := r.now - 3 + int64(r.choose(int(r.slots)+6))
 	latest := earliest - 3 + int64(r.choose(int(r.slots)+6))
 	share, probes := r.choose(4), r.choose(int(r.slots))
-	var got int64
-	if share == 0 {
-		got = r.wheel.Quietest(earliest, latest, probes+1)
-	} else {
-		got = r.wheel.Place(earliest, latest, share, probes)
-	}
+	got, room := r.wheel.Place(earliest, latest, probes, func(int64) int { return share })
 	high := r.clamp(latest)
 	low := min(r.clamp(earliest), high)
 
 	// What looking at the whole window would give.
 	best := high
-	for tick := high; tick >= low; tick-- {
+	for tick := high; tick >= low && r.count(high) >= share; tick-- {
 		if r.count(tick) < r.count(best) {
 			best = tick
 		}
-		if r.count(tick) < share {
-			best = tick
-			break
-		}
 	}
 	switch {
+	case room != (r.count(got) < share):
+		r.t.Fatalf("at %d: Place(%d, %d, %d) = %d, room %v with %d timers of %d", r.now, earliest, latest, probes, got, room, r.count(got), share)
 	case got < low || got > high:
-		r.t.Fatalf("at %d: Place(%d, %d, %d, %d) = %d, outside %d ... %d", r.now, earliest, latest, share, probes, got, low, high)
+		r.t.Fatalf("at %d: Place(%d, %d, %d) = %d, outside %d ... %d", r.now, earliest, latest, probes, got, low, high)
 	case r.count(high) < share && got != high,
 		int64(probes) >= high-low && got != best,
-		r.count(got) >= share && r.count(got) > r.count(high):
-		r.t.Fatalf("at %d: Place(%d, %d, %d, %d) = %d with %d timers, want %d with %d", r.now, earliest, latest, share, probes,
+		r.count(got) > r.count(high):
+		r.t.Fatalf("at %d: Place(%d, %d, %d) of share %d = %d with %d timers, want %d with %d", r.now, earliest, latest, probes, share,
 			got, r.count(got), best, r.count(best))
 	}
 }

@@ -284,13 +284,16 @@ func TestNoAllocation(t *testing.T) {
 	w.Grow(ids)
 	id := uint32(0)
 	fire := func(id uint32) { w.Schedule(id, w.Now()+interval) }
+	share := func(tick int64) int { return int(tick & 1) }
 	for _, test := range []struct {
 		name string
 		call func()
 	}{
 		{"schedule", func() { id = (id + 1) % ids; w.Schedule(id, w.Now()+int64(id)%interval) }},
-		{"place", func() { w.Schedule(1, w.Place(w.Now(), w.Now()+interval, 1, 16)) }},
-		{"quietest", func() { w.Schedule(2, w.Quietest(w.Now(), w.Now()+interval, 16)) }},
+		{"place", func() {
+			tick, _ := w.Place(w.Now(), w.Now()+interval, 16, share)
+			w.Schedule(1, tick)
+		}},
 		{"fire and re-arm", func() { w.Advance(w.Now()+10, ids, fire) }},
 		{"cancel", func() { id = (id + 1) % ids; w.Cancel(id) }},
 		{"next", func() { w.Next() }},

@@ -131,6 +131,7 @@ func (l *loop) admit(fd int, peer netip.AddrPort, unix bool, input []byte) {
 	r.id.Store(l.ids.Uint64())
 	r.opened.Store(uint32(l.clock.read / time.Second))
 	r.heard.Store(l.now.ms)
+	r.beatAt.Store(l.now.ms) // until the upgrade: when the handshake began
 	r.controlAt = 0
 	about := uint32(phaseHandshake) | uint32(peer.Port())<<16
 	if unix {

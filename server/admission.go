@@ -68,6 +68,9 @@ func (s *Server) enter(l *loop, slot uint32, r *record) (*wsframe.Refusal, rejec
 	if s.closing.Load() {
 		return s.unavailable("draining"), rejectDraining
 	}
+	if s.shedding() {
+		return s.unavailable("overload"), rejectOverload
+	}
 	if s.taken.Add(1) > s.policy.Load().connections {
 		s.taken.Add(-1)
 		return s.unavailable("limit"), rejectLimit

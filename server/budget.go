@@ -149,8 +149,8 @@ func (b *budget) late(micros uint32) {
 	b.lag = uint32((uint64(b.lag)*7 + uint64(micros)) / 8)
 }
 
-// adjust looks at the loop's lateness once a second, and at the time that the clock left out: what is beyond stretchAbove for so long is more work
-// than the loop gets done. Heartbeats are the part of it that can be put off.
+// adjust looks at the loop's lateness once a second, and at the time that the clock left out: what is beyond stretchAbove for so long is
+// more work than the loop gets done. Heartbeats are the part of it that can be put off; so are they while the machine as a whole is overloaded.
 func (l *loop) adjust() {
 	b := &l.budget
 	if l.clock.read-b.lookedAt < stretchPause {
@@ -160,7 +160,7 @@ func (l *loop) adjust() {
 	b.lookedAt, b.lost = l.clock.read, l.clock.lost
 	stretch := max(b.stretch.Load(), stretchOne)
 	switch {
-	case lag > stretchAbove:
+	case lag > stretchAbove || l.server.shedding():
 		stretch = min(stretch+stretchUp, stretchMost)
 	case lag < stretchBelow:
 		stretch = max(stretch-stretchDown, stretchOne)

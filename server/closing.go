@@ -211,6 +211,7 @@ func (l *loop) reap() {
 		l.budget.leave(r.interval.Load())
 		l.active.Add(-1)
 		l.runner.tally[countClosed+count(e.cause)]++
+		l.observeEnd(r, e.cause)
 		code := e.code
 		if code == 0 {
 			code = wsframe.CloseNoStatus

@@ -20,6 +20,7 @@ const (
 	CauseTooBig             // a message over the limit (1009)
 	CausePolicy             // fragments or control frames over their limits (1008)
 	CauseApplication        // Conn.Close
+	CauseKicked             // Conn.Kick: an operator (4403)
 	CausePanic              // the handler panicked (1011)
 	CauseDrain              // the server drains (1012)
 	CauseShutdown           // the shutdown timeout passed
@@ -29,7 +30,7 @@ const (
 func (c Cause) String() string {
 	return [causes]string{
 		causeNone: "none", CauseClient: "client", CauseEnd: "end", CauseReset: "reset", CauseExpired: "expired", CauseUnreachable: "unreachable", CauseStalled: "stalled", CauseSlowConsumer: "slow_consumer",
-		CauseProtocol: "protocol", CauseEncoding: "encoding", CauseTooBig: "too_big", CausePolicy: "policy", CauseApplication: "application",
+		CauseProtocol: "protocol", CauseEncoding: "encoding", CauseTooBig: "too_big", CausePolicy: "policy", CauseApplication: "application", CauseKicked: "kicked",
 		CausePanic: "panic", CauseDrain: "drain", CauseShutdown: "shutdown",
 	}[c]
 }
@@ -52,6 +53,7 @@ const (
 	rejectAddress              // the limit of one address (429)
 	rejectRate                 // the rate limit (503)
 	rejectDraining             // 503
+	rejectOverload             // the machine is overloaded (503)
 	rejectUpgrade              // refused by Config.Upgrade
 	rejectPanic                // Config.Upgrade panicked (500)
 	rejectDescriptor           // no descriptor was left
@@ -62,7 +64,7 @@ const (
 func (r rejection) String() string {
 	return [rejections]string{
 		rejectNone: "none", rejectTimeout: "timeout", rejectGone: "gone", rejectMalformed: "malformed", rejectPath: "path", rejectOrigin: "origin",
-		rejectHeartbeat: "heartbeat", rejectLimit: "limit", rejectAddress: "address", rejectRate: "rate", rejectDraining: "draining",
+		rejectHeartbeat: "heartbeat", rejectLimit: "limit", rejectAddress: "address", rejectRate: "rate", rejectDraining: "draining", rejectOverload: "overload",
 		rejectUpgrade: "upgrade", rejectPanic: "panic", rejectDescriptor: "descriptors", rejectHealth: "health",
 	}[r]
 }
@@ -115,6 +117,8 @@ func (t *tally) publish(p *published) {
 type histogram struct {
 	buckets [histogramBounds + 1]atomic.Uint64
 	micros  atomic.Uint64
+
+	exponential exponential // the same observations once more
 }
 
 const (
@@ -138,6 +142,7 @@ func (h *histogram) observe(micros uint32) {
 	}
 	h.buckets[i].Add(1)
 	h.micros.Add(uint64(micros))
+	h.exponential.observe(micros, 1e6, nativeLeastMicros)
 }
 
 // addTo adds what was observed to a sum over runners.

@@ -60,6 +60,7 @@ type loop struct {
 	connMillis atomic.Uint32 // now.ms of this turn
 	starved    atomic.Bool   // loans wait in the ring for a decoder
 	lateness   histogram
+	observed   *observations
 }
 
 // task is what other goroutines ask a loop to do.
@@ -86,6 +87,7 @@ func newLoop(s *Server, index int, system sys) *loop {
 	l := &loop{
 		server: s, index: index, sys: system,
 		buffers:  new(buffers),
+		observed: newObservations(),
 		runner:   newRunner(s, countBatchesLoop),
 		wheel:    timingwheel.New(wheelSlots),
 		events:   make([]poller.Event, eventsPerWait),
@@ -317,6 +319,7 @@ func (l *loop) runTask(t task) {
 	case taskOpened:
 		l.budget.join(t.interval) // reap takes it back, even if it came first
 		if l.table.at(t.slot).load().generation() == t.generation {
+			l.observeUpgrade(l.table.at(t.slot))
 			l.opened(t.slot)
 		}
 	case taskFree:

@@ -54,6 +54,7 @@ type Server struct {
 
 	// Atomic.
 	policy        atomic.Pointer[policy]
+	overload      atomic.Pointer[Overload]
 	state         atomic.Int32
 	closing       atomic.Bool
 	taken         atomic.Int64 // admitted connections, those in the upgrade included
@@ -251,8 +252,10 @@ func (s *Server) Ready() error {
 		return errors.New("starting")
 	}
 	switch {
-	case s.state.Load() != stateServing:
+	case s.Draining():
 		return errors.New("draining")
+	case s.shedding():
+		return errors.New("overloaded")
 	case s.taken.Load() >= s.policy.Load().connections:
 		return errors.New("at the connection limit")
 	default:
@@ -310,13 +313,7 @@ func (s *Server) closeAll() {
 
 // drain tells the connections to go and waits until they are gone.
 func (s *Server) drain(ctx context.Context) error {
-	rate := float64(s.cfg.DrainRate)
-	if rate == 0 {
-		rate = defaultDrainRateLeast
-		if seconds := s.cfg.ShutdownTimeout.Seconds() * drainShare; seconds > 0 {
-			rate = max(rate, float64(s.active())/seconds)
-		}
-	}
+	rate := s.drainRate()
 	for _, l := range s.loops {
 		share := rate / float64(len(s.loops))
 		l.post(task{kind: taskDo, do: func(l *loop) { l.startDrain(share) }})

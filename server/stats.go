@@ -45,7 +45,7 @@ type Histogram struct {
 // Stats sums up what loops, workers and senders counted, each without getting in the way of another.
 func (s *Server) Stats() Stats {
 	st := Stats{
-		Limit: s.policy.Load().connections, Node: s.cfg.NodeName, Uptime: s.since(), Draining: s.state.Load() >= stateDraining, HeartbeatStretch: 1,
+		Limit: s.policy.Load().connections, Node: s.cfg.NodeName, Uptime: s.since(), Draining: s.Draining(), HeartbeatStretch: 1,
 		Rejected: make(map[string]uint64), Closed: make(map[string]uint64),
 		HeartbeatsSent: make(map[string]uint64), HeartbeatsReceived: make(map[string]uint64),
 	}

@@ -197,7 +197,9 @@ func TestRoutes(t *testing.T) {
 		{"pprof goroutines", "GET", "/debug/pprof/goroutine?debug=1", 200, "text/plain; charset=utf-8"},
 		{"pprof heap", "GET", "/debug/pprof/heap", 200, "application/octet-stream"},
 		{"unknown", "GET", "/nothing", 404, "text/plain; charset=utf-8"},
-		{"change", "POST", "/api/v1/stats", 405, "text/plain; charset=utf-8"},
+		{"change", "POST", "/api/v1/stats", 405, "application/json"},
+		{"API unknown", "GET", "/api/v1/nothing", 404, "application/json"},
+		{"runtime charts", "GET", "/debug/statsviz/", 200, "text/html; charset=utf-8"},
 		{"health changed", "POST", "/healthz", 405, "text/plain; charset=utf-8"},
 	}
 	for _, test := range tests {

@@ -5,12 +5,11 @@ import (
 	"log/slog"
 	"maps"
 	"runtime"
+	"slices"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-
-	"github.com/pulsewheel/pulsewheel/server"
 )
 
 // registry holds the metrics of the server, the Go runtime and the process. It is the Monitor's own: several may live in one
@@ -40,6 +39,7 @@ type collector struct {
 	rejected           *prometheus.Desc
 	heartbeatsSent     *prometheus.Desc
 	heartbeatsReceived *prometheus.Desc
+	stretch            *prometheus.Desc
 	rtt                *prometheus.Desc
 	lateness           *prometheus.Desc
 	messages           *prometheus.Desc
@@ -47,9 +47,18 @@ type collector struct {
 	batches            *prometheus.Desc
 	panics             *prometheus.Desc
 	loopConnections    *prometheus.Desc
+	handshakeSeconds   *prometheus.Desc
+	lifetime           *prometheus.Desc
+	silence            *prometheus.Desc
+	loopsStarved       *prometheus.Desc
+	handlersQueued     *prometheus.Desc
+	handlersSaturated  *prometheus.Desc
 	overloaded         *prometheus.Desc
+	overloadReason     *prometheus.Desc
+	refusing           *prometheus.Desc
 	draining           *prometheus.Desc
 	buildInfo          *prometheus.Desc
+	kernel             kernelDescs
 }
 
 var _ prometheus.Collector = (*collector)(nil)
@@ -71,6 +80,7 @@ func newCollector(m *Monitor) *collector {
 		rejected:           desc("handshakes_rejected_total", "Refused or failed handshakes by reason.", "reason"),
 		heartbeatsSent:     desc("heartbeats_sent_total", "Heartbeats that the server began, by mode.", "mode"),
 		heartbeatsReceived: desc("heartbeats_received_total", "Heartbeats from peers: begun by them (ping, text) or answers (pong, ack).", "mode"),
+		stretch:            desc("heartbeat_stretch_ratio", "Factor on heartbeat intervals of the event loop that is most behind time; 1 is none."),
 		rtt:                desc("heartbeat_rtt_seconds", "Time from a heartbeat of the server to its answer."),
 		lateness:           desc("wheel_lateness_seconds", "Time from a timer's deadline to its firing."),
 		messages:           desc("messages_total", "Whole data messages.", "direction"),
@@ -78,10 +88,19 @@ func newCollector(m *Monitor) *collector {
 		batches:            desc("batches_total", "Batches of ready connections by who served them.", "runner"),
 		panics:             desc("handler_panics_total", "Panics of the handler, each of which closed its connection."),
 		loopConnections:    desc("loop_connections", "Connections of each event loop.", "loop"),
+		handshakeSeconds:   desc("handshake_duration_seconds", "Time from accept to the upgrade."),
+		lifetime:           desc("connection_lifetime_seconds", "Lifetime of connections that ended."),
+		silence:            desc("connection_silence_seconds", "Time from the last byte of a connection to its end, by the reason of that.", "reason"),
+		loopsStarved:       desc("loops_starved", "Event loops with connections that wait for a decoder."),
+		handlersQueued:     desc("handlers_queued", "Deliveries that wait for a handler."),
+		handlersSaturated:  desc("handlers_saturated_total", "Deliveries that the full handler pool didn't take at once."),
 		overloaded:         desc("overloaded", "1 while the overload alarm rings."),
-		draining:           desc("draining", "1 while the server shuts down."),
+		overloadReason:     desc("overload_reason", "1 for each sign that the alarm rings for.", "reason"),
+		refusing:           desc("overload_refusing", "1 while new connections are refused because of overload."),
+		draining:           desc("draining", "1 while the server empties itself."),
 		buildInfo:          desc("build_info", "What was built; always 1.", "version", "revision", "goversion"),
 	}
+	c.kernel = newKernelDescs(desc)
 	c.all = all
 	return c
 }
@@ -115,8 +134,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	byLabel(c.rejected, s.Rejected)
 	byLabel(c.heartbeatsSent, withZeros(s.HeartbeatsSent, "ping", "text"))
 	byLabel(c.heartbeatsReceived, withZeros(s.HeartbeatsReceived, "ping", "pong", "text", "ack"))
-	ch <- histogram(c.rtt, s.RTT)
-	ch <- histogram(c.lateness, s.WheelLateness)
+	gauge(c.stretch, max(1, s.HeartbeatStretch)) // before the server runs there is none
+	if source, ok := c.monitor.source.(observed); ok {
+		c.collectDistributions(ch, &s, source.Distributions())
+	} else {
+		ch <- histogram(c.rtt, s.RTT)
+		ch <- histogram(c.lateness, s.WheelLateness)
+	}
 	counter(c.messages, s.MessagesIn, "in")
 	counter(c.messages, s.MessagesOut, "out")
 	counter(c.trafficBytes, s.BytesIn, "in")
@@ -127,9 +151,22 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for i, n := range s.LoopConnections {
 		gauge(c.loopConnections, float64(n), strconv.Itoa(i))
 	}
-	gauge(c.overloaded, oneIf(c.monitor.overloaded.Load()))
+	if source, ok := c.monitor.source.(pressured); ok {
+		p := source.Pressure()
+		gauge(c.loopsStarved, float64(p.LoopsStarved))
+		gauge(c.handlersQueued, float64(p.HandlersQueued))
+		counter(c.handlersSaturated, p.HandlersSaturated)
+	}
+	overload := c.monitor.verdict()
+	gauge(c.overloaded, oneIf(overload.overloaded()))
+	gauge(c.refusing, oneIf(overload.shed))
+	for _, sign := range overloadSigns() {
+		rings := slices.ContainsFunc(overload.reasons, func(r overloadReason) bool { return r.sign == sign })
+		gauge(c.overloadReason, oneIf(rings), sign)
+	}
 	gauge(c.draining, oneIf(s.Draining))
 	gauge(c.buildInfo, 1, c.monitor.cfg.Version, c.monitor.cfg.Revision, runtime.Version())
+	c.kernel.collect(ch, c.monitor.kernel)
 }
 
 // withZeros adds what hasn't been counted yet: a rate needs the zero before the first event.
@@ -140,19 +177,6 @@ func withZeros(counts map[string]uint64, values ...string) map[string]uint64 {
 	}
 	maps.Copy(out, counts)
 	return out
-}
-
-// histogram converts counts of each bucket into cumulative ones.
-func histogram(d *prometheus.Desc, h server.Histogram) prometheus.Metric {
-	buckets := make(map[float64]uint64, len(h.Bounds))
-	var count uint64
-	for i, n := range h.Counts {
-		count += n
-		if i < len(h.Bounds) {
-			buckets[h.Bounds[i]] = count
-		}
-	}
-	return prometheus.MustNewConstHistogram(d, count, h.Sum, buckets)
 }
 
 func oneIf(condition bool) float64 {

@@ -6,13 +6,15 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"os"
 	"sync/atomic"
 	"time"
 
 	"github.com/pulsewheel/pulsewheel/server"
 )
 
-// Source is what a Monitor reads; both methods must be safe for concurrent use.
+// Source is what a Monitor reads; both methods must be safe for concurrent use. What more a Source offers ([Control], and the
+// server's Pressure, Distributions and SetOverload) is used as well.
 type Source interface {
 	Stats() server.Stats
 	// Ready returns nil, or why the server takes no connections.
@@ -26,23 +28,39 @@ type Config struct {
 	Token              string        // bearer token of every request but health; empty: none is asked for
 	Hosts              []string      // names that the Host header may bear beside loopback and the bound address
 	StatsInterval      time.Duration // of the line in the log; 0: none
-	OverloadLoadFactor float64       // load average for each core at which the alarm begins; 0: no alarm
+	OverloadLoadFactor float64       // load average for each core at which the alarm begins; 0: no alarm of load, waiting tasks or accept queues
+	MemoryHigh         float64       // share of the machine's or control group's memory, from 0 to 1, beyond which new connections are refused; 0: none
+	MessageBytesMax    int           // of a message that the API sends; 0: 1 MiB
 	Version            string        // of the program, for the metric build_info
 	Revision           string        // of its source, likewise
 	Logger             *slog.Logger  // default: slog.Default()
 }
 
+func (c *Config) messageBytesMax() int64 {
+	if c.MessageBytesMax > 0 {
+		return int64(c.MessageBytesMax)
+	}
+	return messageBytesMaxDefault
+}
+
 // Monitor shows a Source.
 type Monitor struct {
 	// Immutable after New.
-	cfg    Config
-	source Source
-	http   *http.Server
-	load   func() (load float64, cores int, err error)
+	cfg     Config
+	source  Source
+	control Control // nil: the source is only looked at
+	http    *http.Server
+	load    func() (load float64, cores int, err error)
+	kernel  kernel
+
+	// Any goroutine, by their own rules.
+	live   *live
+	charts runtimeCharts
 
 	// Atomic; written by Run.
-	overloaded atomic.Bool
-	load1      atomic.Uint64 // math.Float64bits; NaN: not known
+	overload atomic.Pointer[verdict]
+	load1    atomic.Uint64 // math.Float64bits; NaN: not known
+	notes    atomic.Pointer[[]string]
 }
 
 // New makes a Monitor of a source. Nothing runs yet.
@@ -50,8 +68,12 @@ func New(cfg Config, source Source) *Monitor {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	m := &Monitor{cfg: cfg, source: source, load: systemLoad}
+	m := &Monitor{cfg: cfg, source: source, load: systemLoad, kernel: kernel{read: os.ReadFile}}
+	m.control, _ = source.(Control)
+	m.live = newLive(m)
 	m.load1.Store(math.Float64bits(math.NaN()))
+	m.overload.Store(&verdict{})
+	m.notes.Store(&[]string{})
 	m.http = &http.Server{
 		Handler:           m.Handler(),
 		ReadHeaderTimeout: readHeaderTimeout,
@@ -61,6 +83,8 @@ func New(cfg Config, source Source) *Monitor {
 		MaxHeaderBytes:    headerBytesMax,
 		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
 	}
+	m.http.RegisterOnShutdown(m.live.end)
+	m.http.RegisterOnShutdown(m.charts.end)
 	return m
 }
 
@@ -69,7 +93,8 @@ func (m *Monitor) Serve(l net.Listener) error {
 	return m.http.Serve(newBoundedListener(l, connectionsMax))
 }
 
-// Shutdown closes the listeners at once and waits for requests under way until the context ends, then cuts them.
+// Shutdown closes the listeners at once and waits for requests under way until the context ends, then cuts them. Pages that are open are
+// told to come back later.
 func (m *Monitor) Shutdown(ctx context.Context) error {
 	err := m.http.Shutdown(ctx)
 	if err != nil {
@@ -78,7 +103,7 @@ func (m *Monitor) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// Run writes the line of statistics and watches the load until the context ends.
+// Run writes the line of statistics, watches for overload and looks where connections end, until the context ends.
 func (m *Monitor) Run(ctx context.Context) {
 	var lines <-chan time.Time // never ready without an interval
 	if m.cfg.StatsInterval > 0 {
@@ -86,43 +111,41 @@ func (m *Monitor) Run(ctx context.Context) {
 		defer ticker.Stop()
 		lines = ticker.C
 	}
-	loads := time.NewTicker(loadInterval)
-	defer loads.Stop()
+	slow, fast, ends := time.NewTicker(loadInterval), time.NewTicker(pressureInterval), time.NewTicker(idleInterval)
+	defer slow.Stop()
+	defer fast.Stop()
+	defer ends.Stop()
 
-	rate := beatRate{}
+	rate, history := beatRate{}, beatRate{}
 	rate.next(m.source.Stats())
-	watched := alarm{factor: m.cfg.OverloadLoadFactor}
-	m.watchLoad(&watched)
+	history.next(m.source.Stats())
+	watching, cuts := newWatcher(m), newCutWatcher(m)
+	watching.lookSlow()
+	watching.lookFast()
+	watching.conclude()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-loads.C:
-			m.watchLoad(&watched)
+		case <-slow.C:
+			watching.lookSlow()
+			watching.conclude()
+			m.live.remember(m.source.Stats(), &history)
+		case <-fast.C:
+			watching.lookFast()
+			watching.conclude()
+		case <-ends.C:
+			cuts.look()
 		case <-lines:
 			m.logStats(&rate)
 		}
 	}
 }
 
-// watchLoad takes one reading and tells of a change.
-func (m *Monitor) watchLoad(a *alarm) {
-	load, cores, err := m.load()
-	if err != nil {
-		m.cfg.Logger.Debug("load average not known", "error", err)
-		return
-	}
-	m.load1.Store(math.Float64bits(load))
-	if !a.observe(load, cores) {
-		return
-	}
-	m.overloaded.Store(a.overloaded)
-	if a.overloaded {
-		m.cfg.Logger.Warn("system overloaded", "reasons", []string{a.reason(load, cores)}, "load1", load, "cores", cores)
-	} else {
-		m.cfg.Logger.Warn("system recovered", "load1", load, "cores", cores)
-	}
-}
+// verdict is whether the system is overloaded, and why.
+func (m *Monitor) verdict() verdict { return *m.overload.Load() }
+
+func (m *Monitor) setLoad(load float64) { m.load1.Store(math.Float64bits(load)) }
 
 // loadNow returns the last reading of the load average, if there was one.
 func (m *Monitor) loadNow() (load float64, known bool) {

@@ -34,6 +34,11 @@ func (f *fixedSource) Ready() error {
 	return f.ready
 }
 
+// noKernel knows nothing about the machine that the test runs on.
+func noKernel() kernel {
+	return kernel{read: func(string) ([]byte, error) { return nil, errors.ErrUnsupported }}
+}
+
 // change edits the figures.
 func (f *fixedSource) change(edit func(*fixedSource)) {
 	f.mu.Lock()
@@ -96,6 +101,7 @@ func TestRunWritesTheLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source, out := newFixedSource(), &syncBuffer{}
 		m := New(Config{StatsInterval: 10 * time.Second, Logger: newJSONLogger(out)}, source)
+		m.kernel = noKernel()
 		m.load = func() (float64, int, error) { return 0.25, 2, nil }
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -134,6 +140,7 @@ func TestRunRingsOnce(t *testing.T) {
 		m := New(Config{OverloadLoadFactor: 2, StatsInterval: 12 * time.Second, Logger: newJSONLogger(out)}, newFixedSource())
 		loads := []float64{1, 4, 5, 3.9, 4.2, 3.7, 3.5, 0, 0} // with 2 cores it begins at 4 and ends below 3.6
 		read := 0
+		m.kernel = noKernel()
 		m.load = func() (float64, int, error) {
 			read++
 			return loads[min(read, len(loads))-1], 2, nil
@@ -172,6 +179,7 @@ func TestRunWithoutLoadAverage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &syncBuffer{}
 		m := New(Config{OverloadLoadFactor: 2, StatsInterval: time.Second, Logger: newJSONLogger(out)}, newFixedSource())
+		m.kernel = noKernel()
 		m.load = func() (float64, int, error) { return 0, 0, errors.ErrUnsupported }
 		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 		defer cancel()
@@ -186,29 +194,27 @@ func TestRunWithoutLoadAverage(t *testing.T) {
 	})
 }
 
-func TestAlarm(t *testing.T) {
+func TestSign(t *testing.T) {
 	tests := []struct {
 		name   string
-		factor float64
-		cores  int
-		loads  []float64
-		want   []bool // overloaded after each
+		sign   sign
+		values []float64 // negative: not known
+		want   []bool    // on after each
 	}{
-		{"reached exactly", 2, 2, []float64{3.99, 4, 4.5}, []bool{false, true, true}},
-		{"hysteresis", 2, 2, []float64{4, 3.61, 3.6, 3.59, 3.9, 4}, []bool{true, true, true, false, false, true}},
-		{"more cores", 1, 8, []float64{7.9, 8, 7.3, 7.1}, []bool{false, true, true, false}},
-		{"off", 0, 2, []float64{0, 1000}, []bool{false, false}},
+		{"reached exactly", sign{begin: 4, end: 3.6}, []float64{3.99, 4, 4.5}, []bool{false, true, true}},
+		{"hysteresis", sign{begin: 4, end: 3.6}, []float64{4, 3.61, 3.6, 3.59, 3.9, 4}, []bool{true, true, true, false, false, true}},
+		{"needs a row to begin", sign{begin: 1, end: 1, rise: 3}, []float64{1, 1, 0, 1, 1, 1}, []bool{false, false, false, false, false, true}},
+		{"needs a row to end", sign{begin: 1, end: 1, fall: 2}, []float64{1, 0, 1, 0, 0}, []bool{true, true, true, true, false}},
+		{"unknown ends it", sign{begin: 1, end: 1, fall: 2}, []float64{1, -1, -1}, []bool{true, true, false}},
+		{"unknown doesn't begin it", sign{begin: 0, end: 0}, []float64{-1, -1}, []bool{false, false}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			a := alarm{factor: test.factor}
-			before := false
-			for i, load := range test.loads {
-				changed := a.observe(load, test.cores)
-				if a.overloaded != test.want[i] || changed != (a.overloaded != before) {
-					t.Errorf("load %v: overloaded %v, changed %v", load, a.overloaded, changed)
+			for i, value := range test.values {
+				test.sign.observe(value, value >= 0, "text")
+				if test.sign.on != test.want[i] {
+					t.Errorf("after %v: %v", test.values[:i+1], test.sign.on)
 				}
-				before = a.overloaded
 			}
 		})
 	}

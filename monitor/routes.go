@@ -1,7 +1,7 @@
 package monitor
 
 import (
-	"encoding/json"
+	_ "embed" // The page is part of the binary.
 	"io"
 	"net/http"
 	"net/http/pprof"
@@ -10,6 +10,11 @@ import (
 
 	"github.com/pulsewheel/pulsewheel/client"
 )
+
+// livePage is the page at /.
+//
+//go:embed page.html
+var livePage string
 
 // pagePolicy lets the page run its own script and connect to WebSocket servers, and nothing else.
 const pagePolicy = "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self' ws: wss:; " +
@@ -25,16 +30,18 @@ func (m *Monitor) Handler() http.Handler {
 		MaxRequestsInFlight: scrapesMax,
 		ErrorLog:            m.scrapeLog(),
 	}))
-	guarded.HandleFunc("GET /api/v1/stats", m.serveStats)
+	m.registerAPI(guarded)
 	guarded.HandleFunc("GET /client.js", serveText("text/javascript; charset=utf-8", client.Script()))
 	guarded.HandleFunc("GET /demo", serveText("text/html; charset=utf-8", client.DemoPage()))
-	guarded.HandleFunc("GET /{$}", serveText("text/html; charset=utf-8", client.DemoPage()))
+	guarded.HandleFunc("GET /{$}", serveText("text/html; charset=utf-8", livePage))
+	guarded.HandleFunc("GET /events", m.live.serve)
+	guarded.HandleFunc("GET /debug/statsviz/", m.charts.serve)
 	// The package registers itself on http.DefaultServeMux as well, which nothing here serves.
 	guarded.HandleFunc("GET /debug/pprof/", pprof.Index)
 	guarded.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	guarded.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	guarded.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	guarded.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol)
+	guarded.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol) // go tool pprof asks for names so
 	guarded.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 
 	mux := http.NewServeMux()
@@ -48,11 +55,11 @@ func (m *Monitor) Handler() http.Handler {
 func health(w http.ResponseWriter, r *http.Request, problem error) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		refuse(w, http.StatusMethodNotAllowed, "GET or HEAD")
+		refuse(w, r, http.StatusMethodNotAllowed, "method", "GET or HEAD")
 		return
 	}
 	if problem != nil {
-		refuse(w, http.StatusServiceUnavailable, problem.Error())
+		refuse(w, r, http.StatusServiceUnavailable, "not_ready", problem.Error())
 		return
 	}
 	w.Header().Set("Cache-Control", "no-store")
@@ -61,15 +68,7 @@ func health(w http.ResponseWriter, r *http.Request, problem error) {
 }
 
 func (m *Monitor) serveStats(w http.ResponseWriter, _ *http.Request) {
-	body, err := json.Marshal(m.statsNow())
-	if err != nil {
-		refuse(w, http.StatusInternalServerError, err.Error())
-		return
-	}
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	_, _ = w.Write(append(body, '\n')) // Whoever has gone needs no answer.
+	writeJSON(w, http.StatusOK, m.statsNow())
 }
 
 // serveText answers with a file of the binary.

@@ -78,6 +78,8 @@ func valueNode(value any) *yaml.Node {
 		return scalar("", strconv.FormatFloat(v, 'g', -1, 64))
 	case time.Duration:
 		return scalar("!!str", formatDuration(v))
+	case percent:
+		return scalar("!!str", v.String())
 	case size:
 		return scalar("", v.String())
 	default:

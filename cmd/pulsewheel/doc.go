@@ -2,6 +2,8 @@
 //
 //	pulsewheel serve          runs the server until SIGTERM or SIGINT
 //	pulsewheel check-config   prints the configuration that serve would run with, or all that is wrong with it
+//	pulsewheel doctor         tells what stands between this host, or a proxy in front, and the connections wanted
+//	pulsewheel drain          has a running server send its connections away and take no new ones; undrain takes it back
 //	pulsewheel version        prints version, commit and Go version
 //
 // Every option is a flag (--heartbeat-interval), an environment variable (PULSEWHEEL_HEARTBEAT_INTERVAL) and a key of the YAML
@@ -15,7 +17,7 @@
 // # Exit codes
 //
 // 0 after a clean shutdown; 1 for a fault while starting or running, and for a second signal, which ends at once; 2 for a
-// configuration that can't be used, with every problem on a line of its own.
+// configuration that can't be used, with every problem on a line of its own. doctor: 0 when all is well, 1 when something is short.
 //
 // # Concurrency
 //

@@ -52,6 +52,14 @@ func run(p process) int {
 		return serve(p, parsed)
 	case commandCheckConfig:
 		return checkConfig(p, parsed)
+	case commandDoctor, commandDrain, commandUndrain:
+		if len(parsed.problems) > 0 {
+			return report(p, parsed.problems)
+		}
+		if parsed.command == commandDoctor {
+			return examine(p, parsed.doctor)
+		}
+		return drain(p, parsed.admin, parsed.command == commandDrain)
 	default:
 		if len(parsed.problems) > 0 {
 			return report(p, parsed.problems)

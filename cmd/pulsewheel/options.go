@@ -56,10 +56,26 @@ type options struct {
 
 	StatsInterval      time.Duration `group:"monitor" default:"5s" help:"Of the line of statistics in the log; 0: none."`
 	OverloadLoadFactor float64       `group:"monitor" default:"2" help:"Alarm when the 1-minute load average reaches this many times the cores; 0: no alarm."`
+	MemoryHigh         percent       `group:"monitor" default:"90%" help:"Share of the memory of the machine or the control group, kernel sockets included, beyond which new connections are refused; 0: none."`
 	LogFormat          string        `group:"monitor" default:"text" enum:"text,json" help:"Format of the log on standard error: text or json."`
 	LogLevel           string        `group:"monitor" default:"info" enum:"debug,info,warn,error" help:"Least level that is logged: debug, info, warn or error."`
 
 	Config string `group:"monitor" placeholder:"FILE" help:"YAML file with these options as keys."`
+}
+
+// adminOptions are those of the commands that speak with a running server.
+type adminOptions struct {
+	AdminListen    string `default:"127.0.0.1:8081" help:"Address of the server's admin listener; unix:/path for a Unix socket."`
+	AdminTokenFile string `placeholder:"FILE" help:"File with its bearer token."`
+	Config         string `placeholder:"FILE" help:"The server's YAML file, to take both from."`
+}
+
+// doctorOptions are those of doctor.
+type doctorOptions struct {
+	Connections int           `default:"100000" positive:"yes" help:"Connections that the host is to hold."`
+	URL         string        `name:"url" placeholder:"URL" help:"Also open a WebSocket (ws:// or wss://) through whatever stands in front, stay silent, and tell when it is cut."`
+	Patience    time.Duration `default:"6m" positive:"yes" help:"How long to wait for that."`
+	JSON        bool          `name:"json" help:"Print JSON."`
 }
 
 // optionGroups are the headings of the help.
@@ -73,7 +89,7 @@ func optionGroups() []kong.Group {
 	}
 }
 
-// The token guards everything that the admin listener shows and, later, does.
+// The token guards everything that the admin listener shows and does.
 const (
 	tokenBytesMin = 16
 	tokenBytesMax = 4 << 10

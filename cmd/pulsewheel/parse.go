@@ -14,6 +14,9 @@ import (
 const (
 	commandServe       = "serve"
 	commandCheckConfig = "check-config"
+	commandDoctor      = "doctor"
+	commandDrain       = "drain"
+	commandUndrain     = "undrain"
 	commandVersion     = "version"
 )
 
@@ -25,7 +28,10 @@ type grammar struct {
 	CheckConfig struct {
 		options
 	} `cmd:"" name:"check-config" help:"Print the configuration that serve would run with, or all that is wrong with it."`
-	Version struct{} `cmd:"" name:"version" help:"Print version, commit and Go version."`
+	Doctor  doctorOptions `cmd:"" name:"doctor" help:"Tell what stands between this host, or a proxy in front, and the connections wanted."`
+	Drain   adminOptions  `cmd:"" name:"drain" help:"Have a running server send its connections away and take no new ones."`
+	Undrain adminOptions  `cmd:"" name:"undrain" help:"Have a running server take connections again."`
+	Version struct{}      `cmd:"" name:"version" help:"Print version, commit and Go version."`
 }
 
 const description = "Pulsewheel holds very many WebSocket connections, keeps them alive with heartbeats and ends the dead ones."
@@ -39,8 +45,10 @@ type parsed struct {
 	command  string // empty: none was named
 	help     bool   // help was asked for, and printed
 	options  options
-	model    []*kong.Flag // the options with their values, in order
-	problems []string     // everything that is wrong, one line each
+	admin    adminOptions  // of drain and undrain
+	doctor   doctorOptions // of doctor
+	model    []*kong.Flag  // the options with their values, in order
+	problems []string      // everything that is wrong, one line each
 }
 
 // parse reads arguments, environment and file. It goes on after a problem, so that all of them are told at once: a value that
@@ -80,6 +88,12 @@ func parse(p process) parsed {
 		result.options = parser.grammar.Serve.options
 	case commandCheckConfig:
 		result.options = parser.grammar.CheckConfig.options
+	case commandDrain:
+		result.admin = parser.grammar.Drain
+	case commandUndrain:
+		result.admin = parser.grammar.Undrain
+	case commandDoctor:
+		result.doctor = parser.grammar.Doctor
 	}
 	result.model = selected.Flags
 	return result
@@ -142,13 +156,14 @@ func newParser(p process) *parser {
 		kong.TypeMapper(reflect.TypeFor[bool](), boolMapper{s}),
 		kong.TypeMapper(reflect.TypeFor[time.Duration](), mapper),
 		kong.TypeMapper(reflect.TypeFor[size](), mapper),
+		kong.TypeMapper(reflect.TypeFor[percent](), mapper),
 		kong.WithBeforeResolve(s.loadSources),
 	)
 	if err != nil {
 		panic(fmt.Sprintf("the grammar of the command line: %v", err))
 	}
 	for _, command := range k.Model.Children {
-		if command.Name != commandVersion {
+		if command.Name == commandServe || command.Name == commandCheckConfig {
 			command.Detail = optionsDetail
 		}
 	}
@@ -159,9 +174,11 @@ func newParser(p process) *parser {
 // loadSources adds environment and file to a command that has options.
 func (s *parser) loadSources(context *kong.Context) error {
 	selected := context.Selected()
-	if s.sources.loaded || selected == nil || selected.Name == commandVersion {
+	if s.sources.loaded || selected == nil || selected.Name == commandVersion || selected.Name == commandDoctor {
 		return nil
 	}
+	// drain and undrain find the admin listener where serve was told of it, and don't judge serve's other options.
+	s.sources.partial = selected.Name == commandDrain || selected.Name == commandUndrain
 	s.problems = append(s.problems, s.sources.load(context, selected.Flags)...)
 	context.AddResolver(&s.sources)
 	return nil

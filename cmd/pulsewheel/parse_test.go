@@ -37,7 +37,7 @@ func TestOptionNames(t *testing.T) {
 		"handshake-timeout", "handshake-size-limit", "message-size-limit", "max-fragments", "max-backpressure", "control-rate-limit", "allowed-origins",
 		"connection-limit", "connection-limit-per-ip", "connection-rate-limit", "socket-send-buffer", "socket-receive-buffer",
 		"drain-delay", "drain-rate", "reconnect-rate", "shutdown-timeout",
-		"admin-listen", "admin-token-file", "admin-hosts", "stats-interval", "overload-load-factor", "log-format", "log-level", "config",
+		"admin-listen", "admin-token-file", "admin-hosts", "stats-interval", "overload-load-factor", "memory-high", "log-format", "log-level", "config",
 	}
 	in := parse(process{args: []string{"check-config"}})
 	flags := optionFlags(in.model)
@@ -260,7 +260,7 @@ func changedFlags(t *testing.T) []string {
 		"--allowed-origins=https://a.example,https://*.b.example", "--connection-limit=100", "--connection-limit-per-ip=4", "--connection-rate-limit=6",
 		"--socket-send-buffer=4KiB", "--socket-receive-buffer=4097", "--drain-delay=1s", "--drain-rate=9", "--reconnect-rate=11", "--shutdown-timeout=2m",
 		"--admin-listen=[::1]:9", "--admin-token-file=" + writeFile(t, "token", "0123456789abcdef\n"), "--admin-hosts=a,b", "--stats-interval=0",
-		"--overload-load-factor=0.5", "--log-format=json", "--log-level=error",
+		"--overload-load-factor=0.5", "--memory-high=75.5%", "--log-format=json", "--log-level=error",
 	}
 }
 

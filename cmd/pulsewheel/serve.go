@@ -84,6 +84,8 @@ func (s *service) start(token string) error {
 		Hosts:              o.AdminHosts,
 		StatsInterval:      o.StatsInterval,
 		OverloadLoadFactor: o.OverloadLoadFactor,
+		MemoryHigh:         float64(o.MemoryHigh) / 100,
+		MessageBytesMax:    int(o.MessageSizeLimit),
 		Version:            b.version,
 		Revision:           b.revision,
 		Logger:             s.logger,

@@ -30,6 +30,7 @@ type sourced struct {
 type sources struct {
 	environ []string
 	loaded  bool
+	partial bool               // the command has some of the options only; the others mean nothing to it
 	values  map[string]sourced // by option name
 }
 
@@ -54,7 +55,7 @@ func (s *sources) load(context *kong.Context, flags []*kong.Flag) (problems []st
 	for _, flag := range flags {
 		known[flag.Name] = flag
 	}
-	fromEnviron, problems := readEnviron(s.environ, known)
+	fromEnviron, problems := s.readEnviron(known)
 	path, _ := context.FlagValue(known[configFlag]).(string)
 	if path == "" {
 		if value, ok := fromEnviron[configFlag]; ok {
@@ -66,7 +67,7 @@ func (s *sources) load(context *kong.Context, flags []*kong.Flag) (problems []st
 		if err != nil {
 			problems = append(problems, fmt.Sprintf("%s: %v", configFlag, err))
 		} else {
-			fromFile, fileProblems := readConfig(path, text, known)
+			fromFile, fileProblems := s.readConfig(path, text, known)
 			problems = append(problems, fileProblems...)
 			maps.Copy(s.values, fromFile)
 		}
@@ -77,9 +78,9 @@ func (s *sources) load(context *kong.Context, flags []*kong.Flag) (problems []st
 
 // readEnviron finds the options in an environment. A variable with our prefix that names none is an error, since it would
 // otherwise be ignored in silence, unless the container's platform has set it.
-func readEnviron(environ []string, known map[string]*kong.Flag) (values map[string]sourced, problems []string) {
+func (s *sources) readEnviron(known map[string]*kong.Flag) (values map[string]sourced, problems []string) {
 	values = map[string]sourced{}
-	for _, variable := range environ {
+	for _, variable := range s.environ {
 		name, text, _ := strings.Cut(variable, "=")
 		suffix, ours := strings.CutPrefix(name, environPrefix)
 		if !ours || isServiceLink(suffix) {
@@ -87,6 +88,9 @@ func readEnviron(environ []string, known map[string]*kong.Flag) (values map[stri
 		}
 		option := strings.ToLower(strings.ReplaceAll(suffix, "_", "-"))
 		flag, ok := known[option]
+		if !ok && s.partial {
+			continue
+		}
 		if !ok || environName(option) != name {
 			problems = append(problems, name+": no such option")
 			continue
@@ -112,7 +116,7 @@ func isServiceLink(suffix string) bool {
 }
 
 // readConfig finds the options in a YAML file: one mapping from names to scalars or lists of scalars.
-func readConfig(path string, text []byte, known map[string]*kong.Flag) (values map[string]sourced, problems []string) {
+func (s *sources) readConfig(path string, text []byte, known map[string]*kong.Flag) (values map[string]sourced, problems []string) {
 	values = map[string]sourced{}
 	wrong := func(line int, format string, args ...any) {
 		problems = append(problems, fmt.Sprintf("%s:%d: %s", path, line, fmt.Sprintf(format, args...)))
@@ -139,6 +143,7 @@ func readConfig(path string, text []byte, known map[string]*kong.Flag) (values m
 		name := key.Value
 		_, twice := values[name]
 		switch {
+		case known[name] == nil && s.partial:
 		case known[name] == nil:
 			wrong(key.Line, "%q: no such option", name)
 		case name == configFlag:

@@ -59,6 +59,21 @@ func parseSize(text string) (size, error) {
 	return 0, fmt.Errorf("%q is not a size such as 64KiB or 1MiB", text)
 }
 
+// percent is a share, written as 90%.
+type percent float64
+
+// String prints what parsePercent reads.
+func (p percent) String() string { return strconv.FormatFloat(float64(p), 'g', -1, 64) + "%" }
+
+func parsePercent(text string) (percent, error) {
+	digits, _ := strings.CutSuffix(text, "%")
+	n, err := strconv.ParseFloat(digits, 64)
+	if err != nil || math.IsNaN(n) || n < 0 || n > 100 {
+		return 0, fmt.Errorf("%q is not a share such as 90%%", text)
+	}
+	return percent(n), nil
+}
+
 // cutSuffixFold is strings.CutSuffix without regard to case.
 func cutSuffixFold(text, suffix string) (before string, found bool) {
 	if cut := len(text) - len(suffix); cut >= 0 && strings.EqualFold(text[cut:], suffix) {
@@ -139,6 +154,8 @@ func setScalar(target reflect.Value, text string) error {
 		return assign(field, text, parseBool)
 	case *time.Duration:
 		return assign(field, text, parseDuration)
+	case *percent:
+		return assign(field, text, parsePercent)
 	case *size:
 		return assign(field, text, parseSize)
 	default:

@@ -40,6 +40,7 @@ type collector struct {
 	heartbeatsSent     *prometheus.Desc
 	heartbeatsReceived *prometheus.Desc
 	stretch            *prometheus.Desc
+	slowed             *prometheus.Desc
 	rtt                *prometheus.Desc
 	lateness           *prometheus.Desc
 	messages           *prometheus.Desc
@@ -86,6 +87,7 @@ func newCollector(m *Monitor) *collector {
 		messages:           desc("messages_total", "Whole data messages.", "direction"),
 		trafficBytes:       desc("traffic_bytes_total", "Bytes of frames in, and all bytes written, responses to handshakes included.", "direction"),
 		batches:            desc("batches_total", "Batches of ready connections by who served them.", "runner"),
+		slowed:             desc("reads_slowed_total", "Pauses in reading a peer that sends more messages a second than it may."),
 		panics:             desc("handler_panics_total", "Panics of the handler, each of which closed its connection."),
 		loopConnections:    desc("loop_connections", "Connections of each event loop.", "loop"),
 		handshakeSeconds:   desc("handshake_duration_seconds", "Time from accept to the upgrade."),
@@ -147,6 +149,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter(c.trafficBytes, s.BytesOut, "out")
 	counter(c.batches, s.BatchesLoop, "loop")
 	counter(c.batches, s.BatchesPool, "pool")
+	counter(c.slowed, s.Slowed)
 	counter(c.panics, s.Panics)
 	for i, n := range s.LoopConnections {
 		gauge(c.loopConnections, float64(n), strconv.Itoa(i))

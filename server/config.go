@@ -31,6 +31,7 @@ type Config struct {
 	MaxFragments       int           // frames of one message. Default 1024; negative: none
 	MaxBackpressure    int           // unsent bytes that a connection may hold. Default 64 KiB; negative: none
 	ControlRateLimit   int           // ping and pong frames a second from one peer. Default 20; negative: none
+	MessageRateLimit   int           // data messages a second from one peer, heartbeat messages included; beyond it the server reads it more slowly. Default: none
 
 	AllowedOrigins       []string // exact origins, "https://*.example.com" or "*"; a request without Origin passes. Default: same host and port, and TrustedOrigins
 	TrustedOrigins       []string // allowed beside the default policy: the pages of the server's own admin listener
@@ -131,6 +132,7 @@ func (c *Config) validate() error {
 	wrong(c.JSONHeartbeats > JSONHeartbeatsOff, "json-heartbeats %d: edge, forward or off", c.JSONHeartbeats)
 	wrong(c.HandshakeTimeout < tick || c.HandshakeTimeout > time.Hour, "handshake-timeout %v: from %v to 1h", c.HandshakeTimeout, tick)
 	wrong(c.HandshakeSizeLimit < 512 || c.HandshakeSizeLimit > readBytes, "handshake-size-limit %d: from 512 bytes to 64KiB", c.HandshakeSizeLimit)
+	wrong(c.MessageRateLimit > 1e6, "message-rate-limit %d: at most 1000000", c.MessageRateLimit)
 	wrong(c.Loops < 1 || c.Loops > loopsMax, "loops %d: from 1 to %d", c.Loops, loopsMax)
 	wrong(c.Workers < 1, "workers %d: at least 1", c.Workers)
 	wrong(c.DrainDelay < 0, "drain-delay %v: not negative", c.DrainDelay)

@@ -163,7 +163,7 @@ func (l *loop) flushElsewhere(slot uint32, r *record) {
 		r.step(func(w word) (word, bool) { return w &^ (bitSend | bitOut), false })
 		x.flush()
 		if r.side.Load() != 0 {
-			l.sides.trim(slot, r)
+			l.sides.trim(slot, r, 0)
 		}
 		if r.step(word.release) {
 			break

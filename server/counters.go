@@ -85,6 +85,7 @@ const (
 	countBatchesLoop
 	countBatchesPool
 	countPanics
+	countSlowed // pauses of peers beyond their rate
 	countOpened
 	countClosed                                 // one for each Cause
 	countRejected = countClosed + count(causes) // one for each rejection

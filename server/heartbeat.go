@@ -146,6 +146,9 @@ func (l *loop) beat(slot uint32, r *record) {
 		x.tally[countBeatsPing]++
 	}
 	x.flush()
+	if r.side.Load() != 0 {
+		l.sides.trim(slot, r, l.now.micros)
+	}
 	l.rearm(slot, r, before)
 	l.giveBack(slot, r)
 }

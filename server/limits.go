@@ -29,6 +29,8 @@ const (
 	defaultMaxFragments     = 1024
 	emptyFragmentsMax       = 64
 	defaultControlRateLimit = 20
+	// Of the data messages that a rate limit allows in a second, all may come at once.
+	messageBurstMicros = uint64(time.Second / time.Microsecond)
 
 	// Output: bytes a connection may hold unsent. Above half of it the server stops reading that connection.
 	defaultMaxBackpressure = 64 << 10

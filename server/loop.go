@@ -38,6 +38,7 @@ type loop struct {
 	ring      []uint32 // and those whose turn comes behind them: budget spent, or the decoder pool saturated
 	lingering []uint32 // closing connections that an event came for
 	gone      []uint32 // to be reaped at the end of the turn
+	slowed    []slowed // peers beyond their rate, with their loans
 	parked    []uint32 // with deliveries that the saturated handler pool didn't take; a closing one may stand here twice
 	tasks     []task   // this turn's, swapped with posted
 	budget    budget
@@ -68,7 +69,7 @@ type task struct {
 	kind       taskKind
 	slot       uint32
 	generation uint32        // where no loan goes along
-	interval   uint32        // of the heartbeats of who was upgraded, ms
+	interval   uint32        // of the heartbeats of who was upgraded, or for which a peer must wait, ms
 	do         func(l *loop) // taskDo
 }
 
@@ -79,6 +80,7 @@ const (
 	taskClosing                  // the loan goes along: close it
 	taskOpened                   // upgraded: arm its heartbeat
 	taskFree                     // the handler knows of the end
+	taskSlowed                   // the loan goes along: serve it after interval, or when there is something to write
 	taskParked                   // its delivery waits for the handler pool
 	taskDo                       // anything rare
 )
@@ -145,6 +147,7 @@ func (l *loop) turn() error {
 		return err
 	}
 	l.dispatch(l.events[:n])
+	l.resumeSlowed()
 	l.serveReady()
 	l.runTasks()
 	l.fireTimers()
@@ -196,7 +199,7 @@ func (l *loop) deadline() time.Duration {
 	if next, ok := l.wheel.Next(); ok {
 		deadline = l.clock.real(time.Duration(next) * tick)
 	}
-	if len(l.ring)+len(l.parked) > 0 || l.drain.active || l.resumeListeners() {
+	if len(l.ring)+len(l.parked)+len(l.slowed) > 0 || l.drain.active || l.resumeListeners() {
 		soon := l.clock.read + tick
 		if deadline == noDeadline || soon < deadline {
 			deadline = soon
@@ -322,6 +325,9 @@ func (l *loop) runTask(t task) {
 			l.observeUpgrade(l.table.at(t.slot))
 			l.opened(t.slot)
 		}
+	case taskSlowed:
+		l.runner.tally[countSlowed]++
+		l.slowed = append(l.slowed, slowed{slot: t.slot, until: l.now.micros + uint64(t.interval)*1000})
 	case taskFree:
 		l.free(t.slot)
 	case taskParked:
@@ -329,6 +335,29 @@ func (l *loop) runTask(t task) {
 	case taskDo:
 		t.do(l)
 	}
+}
+
+// slowed is a connection that isn't read for a while.
+type slowed struct {
+	slot  uint32
+	until uint64 // connection time, µs
+}
+
+// resumeSlowed serves those whose wait is over, and those who have something to write or are to be closed: only reading waits.
+func (l *loop) resumeSlowed() {
+	left := l.slowed[:0]
+	for _, s := range l.slowed {
+		switch r := l.table.at(s.slot); {
+		case s.until <= l.now.micros:
+			r.heard.Store(l.now.ms) // it has sent more than it may, so it lives, though nobody looked
+			l.ring = append(l.ring, s.slot)
+		case r.load()&(bitOut|bitSend|bitClose) != 0:
+			l.ring = append(l.ring, s.slot)
+		default:
+			left = append(left, s)
+		}
+	}
+	l.slowed = left
 }
 
 // offerParked offers the deliveries of a saturated handler pool once more, oldest first, until it is saturated again.

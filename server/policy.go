@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/pulsewheel/pulsewheel/poller"
 	"github.com/pulsewheel/pulsewheel/wsframe"
@@ -14,8 +15,9 @@ type policy struct {
 	head             wsframe.HeadLimits
 	limits           *wsframe.Limits
 	connections      int64
-	maxBackpressure  int // negative: none
-	controlRateLimit int // negative: none
+	maxBackpressure  int    // negative: none
+	controlRateLimit int    // negative: none
+	messageStep      uint64 // µs that a data message pays for; 0: no limit
 }
 
 // newPolicy compiles the changeable part of a configuration that was defaulted.
@@ -24,7 +26,7 @@ func (s *Server) newPolicy(cfg *Config) (*policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &policy{
+	p := &policy{
 		origins: newOrigins(cfg.AllowedOrigins, cfg.TrustedOrigins),
 		head:    wsframe.HeadLimits{Bytes: cfg.HandshakeSizeLimit, LineBytes: handshakeLineBytesMax, Headers: handshakeHeadersMax},
 		limits: &wsframe.Limits{
@@ -34,7 +36,11 @@ func (s *Server) newPolicy(cfg *Config) (*policy, error) {
 		connections:      connections,
 		maxBackpressure:  cfg.MaxBackpressure,
 		controlRateLimit: cfg.ControlRateLimit,
-	}, nil
+	}
+	if cfg.MessageRateLimit > 0 {
+		p.messageStep = max(1, uint64(time.Second/time.Microsecond)/uint64(cfg.MessageRateLimit))
+	}
+	return p, nil
 }
 
 // connectionLimit is what is configured, or else what the descriptor limit allows.
@@ -50,7 +56,7 @@ func connectionLimit(configured int) (int64, error) {
 }
 
 // Reload takes from a configuration what may change while the server runs: AllowedOrigins, TrustedOrigins, HandshakeSizeLimit,
-// MessageSizeLimit, MaxFragments, MaxBackpressure, ControlRateLimit and ConnectionLimit. Other fields are not looked at but for their
+// MessageSizeLimit, MaxFragments, MaxBackpressure, ControlRateLimit, MessageRateLimit and ConnectionLimit. Other fields are not looked at but for their
 // validity; a configuration that New would refuse changes nothing. Connections beyond a lower limit stay.
 func (s *Server) Reload(cfg Config) error {
 	cfg, err := cfg.defaulted()

@@ -27,6 +27,7 @@ type runner struct {
 	bytes    int    // read in this loan
 	messages int    // and frames decoded
 	halted   bool   // input must stop here: the rest is left
+	pause    uint64 // µs for which input must wait
 	out      []byte // replies, to go out with the outbox in one write
 	gathered []byte // messages for a handler that may block
 
@@ -71,7 +72,7 @@ func (x *runner) publish() { x.tally.publish(x.public) }
 func (x *runner) serve(slot uint32) {
 	r := x.loop.table.at(slot)
 	x.slot, x.r = slot, r
-	x.bytes, x.messages = 0, 0
+	x.bytes, x.messages, x.pause = 0, 0, 0
 	for round := 0; ; round++ {
 		if r.load()&bitClose != 0 {
 			x.loop.tell(x, task{kind: taskClosing, slot: slot}) // the loan goes along
@@ -84,11 +85,19 @@ func (x *runner) serve(slot uint32) {
 		taken := r.take()
 		x.halted = false
 		if taken&bitsInput != 0 {
-			x.input(taken)
+			if x.mustWait() {
+				r.set(taken & bitsInput)
+			} else {
+				x.input(taken)
+			}
 		}
 		x.flush()
 		if r.side.Load() != 0 {
-			x.loop.sides.trim(slot, r)
+			x.loop.sides.trim(slot, r, x.now.micros)
+		}
+		if x.pause > 0 && r.load()&bitClose == 0 {
+			x.loop.tell(x, task{kind: taskSlowed, slot: slot, interval: uint32(x.pause/1000) + 1}) // the loan goes along
+			return
 		}
 		if r.step(word.release) {
 			return
@@ -227,6 +236,10 @@ func (x *runner) decode(data []byte) (used int) {
 		}
 		x.messages++
 		x.message(m)
+		if x.pause > 0 {
+			x.halted = true
+			break
+		}
 	}
 	if x.decoder.Idle() {
 		if buf := x.decoder.Release(); buf != nil {
@@ -321,11 +334,40 @@ func (x *runner) message(m wsframe.Message) {
 		}
 		x.end(ending{cause: CauseClient, code: code, reason: reason})
 	default:
+		x.meter()
 		if m.Opcode == wsframe.Text && x.server.cfg.JSONHeartbeats != JSONHeartbeatsOff && x.jsonBeat(m.Payload) {
 			return
 		}
 		x.tally[countMessagesIn]++
 		x.deliver(Op(m.Opcode), m.Payload)
+	}
+}
+
+// meter counts a data message against the peer's rate (GCRA: a second's worth at once, then one every 1/limit s). Beyond it the
+// message is served all the same, and the peer waits for the next one: by TCP's own flow control, once its and our buffers are full.
+func (x *runner) meter() {
+	step := x.server.policy.Load().messageStep
+	if step == 0 {
+		return
+	}
+	s := x.loop.sides.ensure(x.slot, x.r)
+	s.paidAt = max(s.paidAt, x.now.micros) + step
+	x.owe(s)
+}
+
+// mustWait says whether what a peer has sent isn't to be read yet.
+func (x *runner) mustWait() bool {
+	if x.r.side.Load() != 0 && x.server.policy.Load().messageStep != 0 {
+		x.owe(x.loop.sides.of(x.slot, x.r))
+	}
+	return x.pause > 0
+}
+
+// owe sets the pause that a peer owes.
+func (x *runner) owe(s *side) {
+	x.pause = 0
+	if ahead := s.paidAt - min(s.paidAt, x.now.micros); ahead > messageBurstMicros {
+		x.pause = ahead - messageBurstMicros
 	}
 }
 

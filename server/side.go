@@ -27,6 +27,7 @@ type side struct {
 	decoder    wsframe.Decoder
 	limits     *wsframe.Limits // where Accept.MessageSizeLimit differs from the server's
 	request    *Request        // from the upgrade until Open was told
+	paidAt     uint64          // connection time when the data messages are paid off, µs; where their rate is limited
 	progressAt uint32          // connection time when the socket last took unsent bytes, ms
 }
 
@@ -118,12 +119,12 @@ func (t *sides) ensure(slot uint32, r *record) *side {
 	return s.ensureLocked(r)
 }
 
-// trim gives the side back if nothing is in it; the holder calls it when it is done.
-func (t *sides) trim(slot uint32, r *record) {
+// trim gives the side back if nothing is in it; the holder calls it when it is done. now is connection time, µs.
+func (t *sides) trim(slot uint32, r *record, now uint64) {
 	s := t.shard(slot)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if it := s.ofLocked(r); it != nil && it.emptyLocked() {
+	if it := s.ofLocked(r); it != nil && it.paidAt <= now && it.emptyLocked() {
 		t.recycle(it)
 		s.dropLocked(r, it)
 	}

@@ -51,6 +51,7 @@ type simConfig struct {
 	crowd        int // peers
 	meddling     int // times that the application does something of its own accord
 	descriptors  int
+	messageRate  int
 	stingy       int
 }
 
@@ -84,6 +85,7 @@ func newSimConfig(seed uint64, r *rand.Rand) simConfig {
 		limit: maybe(20, 2, 8), perAddress: maybe(10, 2, 5), crowd: 1 + r.IntN(12), meddling: r.IntN(40),
 		descriptors: maybe(15, 2, 6), stingy: maybe(50, 10, 90),
 	}
+	c.messageRate = maybe(15, 200, 2000)
 	c.timeout = 2*c.interval + time.Duration(300+r.IntN(1500))*time.Millisecond
 	c.idle = time.Duration(maybe(20, 1, 30)) * time.Minute
 	c.nap = 300 * time.Millisecond
@@ -107,7 +109,7 @@ func newSimWorld(seed uint64, verbose bool) (*simWorld, error) {
 	cfg := Config{
 		HandlerInline: w.inline, InlineBatch: w.inlineBatch, HeartbeatInterval: w.interval, HeartbeatTimeout: w.timeout, HeartbeatMode: w.mode,
 		HandshakeTimeout: w.handshake, HandshakeSizeLimit: 1024, MessageSizeLimit: w.messageMax, MaxBackpressure: w.backpressure,
-		MaxFragments: -1, ControlRateLimit: simControlRate, ConnectionLimit: 1000, ConnectionLimitPerIP: w.perAddress,
+		MaxFragments: -1, ControlRateLimit: simControlRate, MessageRateLimit: w.messageRate, ConnectionLimit: 1000, ConnectionLimitPerIP: w.perAddress,
 		Loops: 1, NodeName: "sim", Logger: slog.New(slog.DiscardHandler),
 	}
 	if w.limit > 0 {
@@ -306,7 +308,7 @@ func (w *simWorld) checkEnd() {
 	zero("addresses", len(s.admission.addresses))
 	zero("active connections", int(l.active.Load()))
 	zero("handshakes", int(l.handshakes.Load()))
-	zero("loans", len(l.ring)+len(l.ready)+len(l.lingering)+len(l.parked)+len(l.tasks)+len(l.posted))
+	zero("loans", len(l.ring)+len(l.ready)+len(l.lingering)+len(l.slowed)+len(l.parked)+len(l.tasks)+len(l.posted))
 	zero("shares of heartbeats", int(l.budget.shares[0]))
 	zero("descriptors", k.opened-k.closed)
 	for i := range l.sides.shards {

@@ -25,6 +25,7 @@ type Stats struct {
 	BatchesLoop        uint64 // batches served by a loop itself
 	BatchesPool        uint64 // batches served by the decoder pool
 	Panics             uint64 // of handlers
+	Slowed             uint64 // pauses in reading of peers beyond their message rate
 
 	LoopConnections []int64   // by loop
 	RTT             Histogram // heartbeat round trips
@@ -72,6 +73,7 @@ func (s *Server) Stats() Stats {
 	st.HeartbeatsReceived["text"], st.HeartbeatsReceived["ack"] = totals[countTextsIn], totals[countAcksIn]
 	st.MessagesIn, st.BytesIn, st.BytesOut = totals[countMessagesIn], totals[countBytesIn], totals[countBytesOut]
 	st.BatchesLoop, st.BatchesPool = totals[countBatchesLoop], totals[countBatchesPool]
+	st.Slowed = totals[countSlowed]
 	st.Panics = totals[countPanics] + s.handlerPanics.Load()
 	return st
 }

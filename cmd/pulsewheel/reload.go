@@ -39,7 +39,7 @@ func (s *service) reload() {
 func reloadable(name string) bool {
 	switch name {
 	case "log-level", "allowed-origins", "handshake-size-limit", "message-size-limit", "max-fragments", "max-backpressure",
-		"control-rate-limit", "connection-limit":
+		"control-rate-limit", "message-rate-limit", "connection-limit":
 		return true
 	default:
 		return false

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -31,6 +32,7 @@ type childReport struct {
 	Stats      Stats
 	CPU        time.Duration
 	Goroutines int
+	Heap       uint64 // bytes that live
 }
 
 // runChild serves until its standard input ends.
@@ -64,7 +66,11 @@ func runChild(text string) error {
 	}
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
-		report := childReport{Addr: s.Addrs()[0].String(), Stats: s.Stats(), CPU: cpuTime(), Goroutines: len(foreignGoroutines())}
+		runtime.GC()
+		runtime.GC() // what the first one finalised
+		var memory runtime.MemStats
+		runtime.ReadMemStats(&memory)
+		report := childReport{Heap: memory.HeapAlloc, Addr: s.Addrs()[0].String(), Stats: s.Stats(), CPU: cpuTime(), Goroutines: len(foreignGoroutines())}
 		if err := json.NewEncoder(os.Stdout).Encode(report); err != nil {
 			return err
 		}

@@ -21,8 +21,8 @@ func (l *loop) conclude(slot uint32, r *record, e ending) {
 	shard := l.sides.shard(slot)
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
-	if s := shard.ensureLocked(r); s.end.none() {
-		s.end = e
+	if s := shard.ensureLocked(r); s.end == nil {
+		s.end = &e
 	}
 	r.step(word.closing)
 }
@@ -40,7 +40,7 @@ func (c Conn) conclude(e ending) {
 		shard.mu.Unlock()
 		return
 	}
-	shard.ensureLocked(r).end = e
+	shard.ensureLocked(r).end = &e
 	lent := r.step(word.closing)
 	shard.mu.Unlock()
 	if lent {
@@ -52,8 +52,8 @@ func (c Conn) conclude(e ending) {
 func (l *loop) evict(slot uint32, r *record, e ending) {
 	shard := l.sides.shard(slot)
 	shard.mu.Lock()
-	if s := shard.ensureLocked(r); s.end.none() {
-		s.end = e
+	if s := shard.ensureLocked(r); s.end == nil {
+		s.end = &e
 	}
 	lent := r.step(word.closing)
 	shard.mu.Unlock()
@@ -251,7 +251,10 @@ func (l *loop) ending(slot uint32, r *record) ending {
 	shard := l.sides.shard(slot)
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
-	return shard.ensureLocked(r).end
+	if s := shard.ofLocked(r); s != nil && s.end != nil {
+		return *s.end
+	}
+	return ending{}
 }
 
 // rejected is the reason label of a handshake that ended so.

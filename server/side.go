@@ -11,8 +11,8 @@ import (
 // application keeps. It exists only while there is something in it.
 type side struct {
 	// Guarded by the shard's lock.
-	pending []byte // whole frames that Send appended, not yet taken by the holder
-	end     ending // why the connection ends; the first one counts
+	pending []byte  // whole frames that Send appended, not yet taken by the holder
+	end     *ending // why the connection ends; the first one counts. Nil: it goes on
 	user    string
 	value   any
 	peer    netip.AddrPort // where the record's 32 bits are not enough
@@ -39,9 +39,6 @@ type ending struct {
 	reason string // slug[; retry-after=SECONDS]
 	reply  []byte // instead of a Close frame: the refusal of a handshake
 }
-
-// none says that nothing has ended the connection yet.
-func (e *ending) none() bool { return e.cause == causeNone && e.reject == rejectNone }
 
 // sideShard is one part of a loop's side table: its own lock, so that senders to different connections seldom meet.
 type sideShard struct {
@@ -167,7 +164,7 @@ func (t *sides) recycle(it *side) {
 
 // emptyLocked says that nothing would be lost with the side.
 func (it *side) emptyLocked() bool {
-	return len(it.pending) == 0 && len(it.sending) == 0 && len(it.left) == 0 && it.decoder.Idle() && it.end.none() &&
+	return len(it.pending) == 0 && len(it.sending) == 0 && len(it.left) == 0 && it.decoder.Idle() && it.end == nil &&
 		it.user == "" && it.value == nil && !it.peer.IsValid() && it.verdict == nil && len(it.waiting) == 0 &&
 		it.limits == nil && it.request == nil
 }

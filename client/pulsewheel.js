@@ -478,7 +478,13 @@ export class PulsewheelClient {
 
   #wait(delay) {
     this.#reconnectAt = now() + delay;
-    this.#start("reconnect", delay, () => this.#dial());
+    this.#start("reconnect", Math.ceil(delay), () => {
+      // A busy Node counts from when its loop last looked at the clock, so timers may
+      // fire early; a slot that the server announced is not to be taken before its time.
+      const rest = this.#reconnectAt - now();
+      if (rest > 0) this.#wait(rest);
+      else this.#dial();
+    });
   }
 
   #ended(end) {

@@ -18,6 +18,17 @@ func TestEndToEnd(t *testing.T) {
 	run(t, ".", "node", "run.mjs", binary)
 }
 
+// Goal: what goes wrong in the field. A network that is cut, a browser that is told to be offline, a tab that is hidden, a restart that
+// announces slots, and tokens that an embedding program refuses.
+func TestTrouble(t *testing.T) {
+	folder := t.TempDir()
+	binary, tokens := filepath.Join(folder, "pulsewheel"), filepath.Join(folder, "tokens")
+	run(t, "../..", "go", "build", "-o", binary, "./cmd/pulsewheel")
+	run(t, "../..", "go", "build", "-o", tokens, "./client/e2e/tokens")
+	run(t, ".", "npm", "ci", "--no-audit", "--no-fund")
+	run(t, ".", "node", "trouble.mjs", binary, tokens)
+}
+
 func run(t *testing.T, folder, name string, arguments ...string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, arguments...)

@@ -3,10 +3,13 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:http";
 import { connect, createServer as createTCPServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { chromium } from "playwright-core";
+import WebSocket from "ws";
 
 export const folder = new URL("../", import.meta.url);
 export const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
@@ -97,16 +100,68 @@ export async function servePage() {
   return { origin: `http://127.0.0.1:${server.address().port}`, close: () => { server.closeAllConnections(); server.close(); } };
 }
 
-export function launchBrowser() {
+/** What Chromium is started with, by whomever. */
+function browserArguments() {
   const root = process.getuid?.() === 0;
-  return chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    headless: true,
-    args: [
-      ...(root ? ["--no-sandbox"] : []), // Chromium refuses its sandbox to root
-      "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    ],
-  });
+  return [
+    ...(root ? ["--no-sandbox"] : []), // Chromium refuses its sandbox to root
+    "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+  ];
+}
+
+const browserPath = process.env.CHROMIUM ?? "/usr/bin/chromium";
+
+export function launchBrowser() {
+  return chromium.launch({ executablePath: browserPath, headless: true, args: browserArguments() });
+}
+
+/**
+ * Tabs of a browser that is spoken with directly: playwright keeps all of its pages
+ * visible and their timers unthrottled, and here hidden ones are wanted.
+ */
+export class Tabs {
+  #id = 0;
+  #answers = new Map();
+
+  static async launch(args) {
+    const tabs = new Tabs();
+    tabs.folder = await mkdtemp(join(tmpdir(), "pulsewheel-tabs-"));
+    tabs.child = spawn(browserPath, ["--headless", ...browserArguments(), ...args, `--user-data-dir=${tabs.folder}`, "--remote-debugging-port=0", "about:blank"],
+      { stdio: ["ignore", "ignore", "pipe"] });
+    tabs.exit = once(tabs.child, "exit");
+    let log = "";
+    tabs.child.stderr.setEncoding("utf8").on("data", (text) => { log += text; });
+    const found = await until(() => /DevTools listening on (ws:\S+)/.test(log), 20_000);
+    if (!found) throw new Error(`the browser doesn't start:\n${log}`);
+    tabs.socket = new WebSocket(/DevTools listening on (ws:\S+)/.exec(log)[1]);
+    await once(tabs.socket, "open");
+    tabs.socket.on("message", (text) => { const answer = JSON.parse(text); tabs.#answers.get(answer.id)?.(answer); });
+    return tabs;
+  }
+
+  #send(method, params, sessionId) {
+    const id = ++this.#id;
+    return new Promise((done, failed) => {
+      this.#answers.set(id, ({ result, error }) => (error ? failed(new Error(`${method}: ${error.message}`)) : done(result)));
+      this.socket.send(JSON.stringify({ id, method, params, sessionId }));
+    });
+  }
+
+  async open(url) {
+    const { targetId } = await this.#send("Target.createTarget", { url });
+    const { sessionId } = await this.#send("Target.attachToTarget", { targetId, flatten: true });
+    return {
+      activate: () => this.#send("Target.activateTarget", { targetId }),
+      evaluate: async (expression) => (await this.#send("Runtime.evaluate", { expression, returnByValue: true }, sessionId)).result.value,
+    };
+  }
+
+  async close() {
+    this.socket.close();
+    this.child.kill();
+    await this.exit;
+    await rm(this.folder, { recursive: true, force: true, maxRetries: 5 });
+  }
 }
 
 /** The demonstration page in a tab of its own, with a count of timers that isn't the client's. */

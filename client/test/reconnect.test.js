@@ -80,6 +80,20 @@ test("retry-after in the reason is the server's schedule, spread over its last d
   }
 });
 
+test("a timer that fires early takes no slot before its time", (t) => {
+  const w = world(t);
+  const client = w.opened();
+  w.socket.end(1012, "restart; retry-after=2");
+  w.skew -= 30; // as in a busy Node, which counts from when its loop last looked at the clock
+  w.tick(2500);
+  assert.equal(w.sockets.length, 1);
+  assert.deepEqual(client.timers, ["reconnect"]);
+  w.tick(29);
+  assert.equal(w.sockets.length, 1);
+  w.tick(1);
+  assert.equal(w.sockets.length, 2);
+});
+
 test("a server that sends everybody back at once, again and again, is met with jitter", (t) => {
   const w = world(t);
   const client = w.client();

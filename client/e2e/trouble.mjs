@@ -1,0 +1,261 @@
+#!/usr/bin/env node
+// End to end, what goes wrong in the field: a network that is cut, a browser that is
+// told to be offline, a tab that is hidden, a restart that announces slots, and tokens.
+//
+//   node trouble.mjs BINARY TOKENS [--no-browser]
+//
+// BINARY is pulsewheel, TOKENS the program in tokens/. Exit 0 when all checks hold, 1
+// when not, 2 for a wrong call. About a minute.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { connect, createServer } from "node:net";
+import { resolve } from "node:path";
+import { parseArgs } from "node:util";
+import WebSocket from "ws";
+import { PulsewheelClient } from "../pulsewheel.js";
+import { DemoTab, Server, Tabs, check, checks, failures, freePort, launchBrowser, pause, until } from "./harness.mjs";
+
+const INTERVAL_MS = 2_000;
+const TIMEOUT_MS = 6_000;
+
+/** A network between client and server. While it is cut it swallows every byte, in both directions, and tells nobody. */
+class Network {
+  #pairs = new Set();
+  #cut = false;
+
+  static async to(port) {
+    const network = new Network();
+    network.listener = createServer((near) => network.#join(near, port)).listen(0, "127.0.0.1");
+    await once(network.listener, "listening");
+    network.url = `ws://127.0.0.1:${network.listener.address().port}/ws`;
+    return network;
+  }
+
+  #join(near, port) {
+    const far = connect(port, "127.0.0.1");
+    const pair = [near, far];
+    this.#pairs.add(pair);
+    for (const [from, to] of [[near, far], [far, near]]) {
+      from.on("data", (bytes) => { if (!this.#cut) to.write(bytes); });
+      from.on("end", () => { if (!this.#cut) to.end(); });
+      from.on("error", () => { if (!this.#cut) to.destroy(); });
+    }
+  }
+
+  cut() { this.#cut = true; }
+
+  /** Lets bytes through again; what was under way is forgotten, as a NAT forgets. */
+  heal() {
+    for (const pair of this.#pairs) for (const end of pair) end.destroy();
+    this.#pairs.clear();
+    this.#cut = false;
+  }
+
+  close() {
+    this.heal();
+    this.listener.close();
+  }
+}
+
+async function cutNetwork(server, browser, page) {
+  const network = await Network.to(server.port);
+  const silences = [];
+  const client = new PulsewheelClient(network.url, { WebSocket, heartbeatInterval: 1000, ackTimeout: 2000, connectTimeout: 2000, reconnectDelay: 500 });
+  client.on("silent", (event) => silences.push(event));
+  const tab = browser && await DemoTab.open(browser, page, network.url, "text");
+  check("through a relay: open", await until(async () => client.state === "open" && (!tab || await tab.allOpen()), 5000));
+
+  network.cut();
+  const from = performance.now();
+  const noticed = await until(() => client.state !== "open", 6000);
+  check("network cut: the client finds the server silent", noticed && silences.length === 1, `${Math.round(performance.now() - from)} ms`);
+  // The page beats every 5 s and awaits the answer for 10 s.
+  if (tab) check("network cut: so does the page", await until(async () => (await tab.state("talking")) !== "open", 20_000), `${Math.round(performance.now() - from)} ms`);
+  check("network cut: attempts into it are given up and repeated", await until(() => client.state === "waiting", 5000) && client.counts.opened === 1);
+
+  network.heal();
+  const back = await until(async () => client.state === "open" && (!tab || await tab.allOpen()), 40_000);
+  check("network healed: all are back", back && client.counts.opened === 2);
+  const { acks } = client.counts;
+  check("network healed: heartbeats are acknowledged", await until(() => client.counts.acks > acks, 5000));
+  const stats = await (await fetch(`${server.admin}/api/v1/stats`)).json();
+  check("network cut: the server lost nobody by a fault of the protocol", stats.closed?.protocol === undefined || stats.closed.protocol === 0, JSON.stringify(stats.closed ?? {}));
+  client.close();
+  await tab?.context.close();
+  network.close();
+}
+
+async function offline(server, browser, page) {
+  const tab = await DemoTab.open(browser, page, server.url, "text");
+  await until(() => tab.allOpen(), 5000);
+  await tab.page.evaluate(() => {
+    globalThis.news = [];
+    for (const name of ["online", "offline"]) addEventListener(name, () => globalThis.news.push(name));
+  });
+  const opened = await tab.count("talking", "opened");
+  await tab.context.setOffline(true);
+  await pause(1500);
+  await tab.context.setOffline(false);
+  check("offline and online again: the browser said so", await until(async () => (await tab.page.evaluate(() => globalThis.news.join())) === "offline,online", 3000));
+  const open = await until(() => tab.allOpen(), 10_000);
+  const acks = await tab.count("talking", "acks");
+  check("offline and online again: open and beating", open && await until(async () => (await tab.count("talking", "acks")) > acks, 8000),
+    `opened ${opened}, then ${await tab.count("talking", "opened")} times`);
+  await tab.context.close();
+}
+
+/** A hidden tab's timers are throttled, to one wake-up a minute after a grace period, which is cut short here. */
+async function hidden(server, page) {
+  const browser = await Tabs.launch(["--enable-features=IntensiveWakeUpThrottling:grace_period_seconds/1"]);
+  try {
+    const tabs = [];
+    for (const mode of ["ping", "text"]) {
+      const tab = await browser.open(`${page}?ws=${encodeURIComponent(server.url)}&mode=${mode}`);
+      tab.mode = mode;
+      tab.count = (lane, name) => tab.evaluate(`Number(document.querySelector('#${lane} [data-count="${name}"]').textContent)`);
+      tab.open = () => tab.evaluate("[...document.querySelectorAll('#talking .state, #listening .state')].every((e) => e.textContent === 'open')");
+      check(`tab, ${mode}: open`, await until(() => tab.open(), 5000));
+      tabs.push(tab);
+    }
+    const other = await browser.open("about:blank");
+    await other.activate();
+    const isHidden = await until(async () => (await Promise.all(tabs.map((tab) => tab.evaluate("document.visibilityState")))).join() === "hidden,hidden", 3000);
+    check("both tabs are hidden", isHidden);
+    for (const tab of tabs) {
+      await tab.evaluate("globalThis.ticks = 0; setInterval(() => { globalThis.ticks++; }, 100); 0");
+      tab.before = await tab.count("listening", "serverBeats");
+    }
+    await pause(2 * TIMEOUT_MS + 3000);
+    for (const tab of tabs) {
+      const ticks = await tab.evaluate("globalThis.ticks");
+      const opened = [await tab.count("talking", "opened"), await tab.count("listening", "opened")];
+      check(`hidden tab, ${tab.mode}: throttled, and the same connections after more than twice the timeout`,
+        ticks < 20 && opened.join() === "1,1" && await tab.open(), `${ticks} ticks of 100 ms in ${2 * TIMEOUT_MS + 3000} ms, opened ${opened.join(" and ")} times`);
+      if (tab.mode === "text") check("hidden tab, text: the server's heartbeats were heard and answered meanwhile", (await tab.count("listening", "serverBeats")) > tab.before + 3);
+      await tab.activate();
+      const acks = await tab.count("talking", "acks");
+      check(`hidden tab, ${tab.mode}: beats on when it is shown`, await until(async () => (await tab.count("talking", "acks")) > acks, 8000));
+    }
+  } finally {
+    await browser.close();
+  }
+}
+
+/** A restart hands out slots, one a second here: nobody comes before his. */
+async function slots(binary) {
+  const server = new Server(binary, await freePort(), await freePort(), ["--reconnect-rate", "1"]);
+  await server.start();
+  const clients = Array.from({ length: 4 }, () => {
+    const client = new PulsewheelClient(server.url, { WebSocket });
+    const fate = { client };
+    client.on("close", (event) => { fate.after ??= /^restart; retry-after=(\d+)$/.exec(event.reason)?.[1]; fate.code ??= event.code; fate.closed ??= performance.now(); });
+    client.on("open", () => { if (fate.closed) fate.back ??= performance.now() - fate.closed; });
+    return fate;
+  });
+  await until(() => clients.every(({ client }) => client.state === "open"), 5000);
+  check("SIGTERM: exit 0", await server.stop() === 0);
+  await server.start();
+  await until(() => clients.every(({ back }) => back), 12_000);
+  const told = clients.map(({ after }) => Number(after)).sort();
+  check("SIGTERM: 1012, and a slot for each", clients.every(({ code }) => code === 1012) && told.join() === "0,1,2,3", told.join());
+  for (const { after, back } of clients) {
+    const from = after * 1000;
+    // The first second has no announcement to keep to: full jitter, whatever it is.
+    check(`retry-after=${after}: back in that second, not before`, back >= from && back < from + 1000 + 1500, `${Math.round(back)} ms`);
+  }
+  for (const { client } of clients) client.close();
+  await until(() => clients.every(({ client }) => client.state === "closed"), 3000);
+  await server.stop();
+}
+
+/** A client whose tokens are those of the list, the last one for ever. */
+function withTokens(Client, url, tokens, options) {
+  const asked = [];
+  const client = new Client(url, { ...options, reconnectDelay: 100, getToken: async ({ refused }) => { asked.push(refused); return tokens[Math.min(asked.length, tokens.length) - 1]; } });
+  const ends = [];
+  client.on("close", ({ code, reason, willReconnect }) => ends.push({ code, reason, willReconnect }));
+  return { client, asked, ends };
+}
+
+async function tokens(program, browser, page) {
+  const child = spawn(program, { stdio: ["ignore", "pipe", "inherit"] });
+  try {
+    const [line] = await once(child.stdout.setEncoding("utf8"), "data");
+    const url = line.trim();
+    const node = { WebSocket };
+
+    const renewed = withTokens(PulsewheelClient, url, ["bad", "good-1", "good-2"], node);
+    await until(() => renewed.client.state === "open" && renewed.client.queued === 0 && renewed.asked.length === 2, 5000);
+    check("token refused, then a new one: open", renewed.ends[0]?.code === 4401 && renewed.client.state === "open", JSON.stringify(renewed.ends));
+    check("token refused: getToken is told", renewed.asked.join() === "false,true");
+    renewed.client.send("expire");
+    await until(() => renewed.asked.length === 3 && renewed.client.state === "open", 5000);
+    check("token expired on an open connection: a new one, and back", renewed.ends[1]?.reason === "token-expired" && renewed.asked[2] === true, JSON.stringify(renewed.ends));
+    renewed.client.send("kick");
+    await until(() => renewed.client.state === "closed", 5000);
+    check("4403: terminal", renewed.ends[2]?.code === 4403 && !renewed.ends[2].willReconnect && renewed.client.timers.length === 0, JSON.stringify(renewed.ends[2]));
+
+    const stubborn = withTokens(PulsewheelClient, url, ["bad"], node);
+    await until(() => stubborn.client.state === "closed", 5000);
+    check("the same refused token again: terminal, without asking the server", stubborn.client.state === "closed" && stubborn.asked.length === 2 && stubborn.client.counts.opened <= 1, JSON.stringify(stubborn.ends));
+
+    const policy = withTokens(PulsewheelClient, url, ["good"], node);
+    await until(() => policy.client.state === "open", 5000);
+    policy.client.send("policy");
+    await until(() => policy.client.state === "closed", 5000);
+    check("1008: terminal", policy.ends[0]?.code === 1008 && !policy.ends[0].willReconnect);
+
+    if (!browser) return;
+    const context = await browser.newContext();
+    const tab = await context.newPage();
+    await tab.goto(page);
+    const seen = await tab.evaluate(async ({ url: target }) => {
+      const { PulsewheelClient: Client } = await import("./client.js");
+      const asked = [];
+      const ends = [];
+      const client = new Client(target, { reconnectDelay: 100, getToken: async ({ refused }) => { asked.push(refused); return asked.length === 1 ? "bad" : "good"; } });
+      client.on("close", ({ code }) => ends.push(code));
+      const wait = (condition) => new Promise((done) => { const look = () => (condition() ? done() : setTimeout(look, 25)); look(); });
+      await wait(() => client.state === "open" && asked.length === 2);
+      client.send("kick");
+      await wait(() => client.state === "closed");
+      return { asked, ends, timers: client.timers.length };
+    }, { url });
+    check("Chromium: 4401 is seen, a new token is accepted, 4403 is terminal", seen.asked.join() === "false,true" && seen.ends.join() === "4401,4403" && seen.timers === 0, JSON.stringify(seen));
+    await context.close();
+  } finally {
+    child.kill();
+  }
+}
+
+async function main() {
+  const { values, positionals } = parseArgs({ allowPositionals: true, options: { "no-browser": { type: "boolean" } } });
+  if (positionals.length !== 2) {
+    console.error("usage: node trouble.mjs BINARY TOKENS [--no-browser]");
+    return 2;
+  }
+  const [binary, program] = positionals.map((path) => resolve(path));
+  const server = new Server(binary, await freePort(), await freePort(), [
+    "--heartbeat-interval", `${INTERVAL_MS / 1000}s`, "--heartbeat-timeout", `${TIMEOUT_MS / 1000}s`, "--stats-interval", "0", "--compression",
+    "--allowed-origins", "*",
+  ]);
+  let browser = null;
+  try {
+    await server.start();
+    const page = `${server.admin}/demo`;
+    if (!values["no-browser"]) browser = await launchBrowser();
+    await Promise.all([
+      cutNetwork(server, browser, page), slots(binary), tokens(program, browser, page),
+      ...(browser ? [offline(server, browser, page), hidden(server, page)] : []),
+    ]);
+  } finally {
+    await browser?.close();
+    if (server.child?.exitCode === null && server.child.signalCode === null) await server.stop();
+    if (failures()) console.error(`the server's log ends with:\n${server.log.slice(-3000)}`);
+  }
+  console.log(`${checks() - failures()} of ${checks()} checks hold`);
+  return failures() ? 1 : 0;
+}
+
+process.exitCode = await main();

@@ -129,7 +129,7 @@ func (l *loop) admit(fd int, peer netip.AddrPort, unix bool, input []byte) {
 	r := l.table.at(slot)
 	r.fd = int32(fd)
 	r.id.Store(l.ids.Uint64())
-	r.opened.Store(uint32(l.clock.read / time.Second))
+	r.setOpened(uint32(l.clock.read / time.Second))
 	r.heard.Store(l.now.ms)
 	r.beatAt.Store(l.now.ms) // until the upgrade: when the handshake began
 	r.controlAt = 0

@@ -33,6 +33,8 @@ type Config struct {
 	ControlRateLimit   int           // ping and pong frames a second from one peer. Default 20; negative: none
 	MessageRateLimit   int           // data messages a second from one peer, heartbeat messages included; beyond it the server reads it more slowly. Default: none
 
+	Compression bool // permessage-deflate (RFC 7692) for those who ask for it, without context takeover: an idle connection holds no window. Default: off
+
 	AllowedOrigins       []string // exact origins, "https://*.example.com" or "*"; a request without Origin passes. Default: same host and port, and TrustedOrigins
 	TrustedOrigins       []string // allowed beside the default policy: the pages of the server's own admin listener
 	ConnectionLimit      int      // Default: what the descriptor limit allows, less a reserve

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -115,13 +116,31 @@ func (c Conn) Send(op Op, data []byte) error {
 	if op == Text && !utf8.Valid(data) {
 		return ErrEncoding
 	}
+	l, r := c.find()
+	if r == nil {
+		return ErrClosed
+	}
+	if d := r.deflate(); d != 0 && len(data) >= wsframe.CompressBytesMin {
+		buf := l.buffers.get(wsframe.HeaderBytes(len(data)) + len(data))
+		frame := c.server.deflater.Append(buf[:0], d, wsframe.Opcode(op), data)
+		err := c.send(nil, frame)
+		l.buffers.put(frame)
+		return err
+	}
 	var header [wsframe.HeaderBytesMax]byte
 	return c.send(wsframe.AppendHeader(header[:0], wsframe.Opcode(op), true, len(data)), data)
 }
 
 // Prepared is a message that was encoded once, to be sent to many.
 type Prepared struct {
-	frame []byte
+	// Immutable after Prepare.
+	op      Op
+	frame   []byte
+	payload []byte // the part of frame behind its header
+
+	// Compressed when the first connection needs it: for the largest window, and for any.
+	once       [2]sync.Once
+	compressed [2][]byte
 }
 
 // Prepare encodes a message for SendPrepared.
@@ -129,11 +148,28 @@ func Prepare(op Op, data []byte) (*Prepared, error) {
 	if op == Text && !utf8.Valid(data) {
 		return nil, ErrEncoding
 	}
-	return &Prepared{frame: wsframe.AppendFrame(nil, wsframe.Opcode(op), data)}, nil
+	frame := wsframe.AppendFrame(nil, wsframe.Opcode(op), data)
+	return &Prepared{op: op, frame: frame, payload: frame[len(frame)-len(data):]}, nil
 }
 
 // SendPrepared is Send without the encoding.
-func (c Conn) SendPrepared(p *Prepared) error { return c.send(nil, p.frame) }
+func (c Conn) SendPrepared(p *Prepared) error {
+	_, r := c.find()
+	if r == nil {
+		return ErrClosed
+	}
+	d := r.deflate()
+	if d == 0 {
+		return c.send(nil, p.frame)
+	}
+	const smallest, largest = 8, 15 // bits of window
+	kind := 0
+	if d < largest {
+		kind, d = 1, smallest // right for every window
+	}
+	p.once[kind].Do(func() { p.compressed[kind] = c.server.deflater.Append(nil, d, wsframe.Opcode(p.op), p.payload) })
+	return c.send(nil, p.compressed[kind])
+}
 
 // send appends a frame to the outbox, and flushes it if nobody else is about to.
 func (c Conn) send(header, payload []byte) error {
@@ -210,7 +246,7 @@ func (c Conn) Info() (Info, bool) {
 	now := l.sys.now()
 	info := Info{
 		ID: connID(r.id.Load()), User: c.User(), RemoteAddr: c.RemoteAddr(), Mode: r.mode(),
-		Age:       now - time.Duration(r.opened.Load())*time.Second,
+		Age:       now - time.Duration(r.openedAt())*time.Second,
 		LastHeard: time.Duration(max(0, int32(l.connMillis.Load()-r.heard.Load()))) * time.Millisecond,
 		RTT:       time.Duration(r.rtt.Load()>>16) * 100 * time.Microsecond,
 		Interval:  time.Duration(r.interval.Load()) * time.Millisecond,

@@ -135,7 +135,13 @@ func (x *runner) answer(h *wsframe.Head, wish wish, v verdict) {
 // upgrade makes the connection a WebSocket: the 101, the terms of its heartbeats, and from here on it is live.
 func (x *runner) upgrade(h *wsframe.Head, wish wish, accept Accept) {
 	r, l := x.r, x.loop
-	out, err := x.upgrader.Append(x.out, h, wsframe.Accept{Protocol: accept.Protocol, Header: fields(accept.Header)})
+	answer := wsframe.Accept{Protocol: accept.Protocol, Header: fields(accept.Header)}
+	if x.server.cfg.Compression {
+		var d wsframe.Deflate
+		d, answer.Extensions = wsframe.NegotiateDeflate(h)
+		r.setDeflate(d)
+	}
+	out, err := x.upgrader.Append(x.out, h, answer)
 	if err != nil {
 		x.server.log.Error("upgrade impossible", "error", err)
 		x.refuse(&wsframe.Refusal{Status: http.StatusInternalServerError, Text: "internal error"}, rejectUpgrade)
@@ -191,7 +197,7 @@ func (x *runner) keepAccepted(accept Accept) {
 	s.user, s.value = accept.User, accept.Value
 	if lower {
 		limits := *standard
-		limits.MessageBytesMax = limit
+		limits.MessageBytesMax, limits.Deflate = limit, x.r.deflate() != 0
 		s.limits = &limits
 	}
 }

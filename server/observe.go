@@ -104,7 +104,7 @@ func (l *loop) observeUpgrade(r *record) {
 // observeEnd notes the lifetime and the last silence of an upgraded connection that is gone.
 func (l *loop) observeEnd(r *record, cause Cause) {
 	o := l.observed
-	age := uint32(l.clock.read/time.Second) - r.opened.Load()
+	age := uint32(l.clock.read/time.Second) - r.openedAt()
 	o.lifetime.observe(&o.bounds, uint64(age)*1000)
 	o.lifetimeSeconds.observe(age, 1, nativeLeastSeconds)
 	if cause == CauseEnd || cause == CauseReset {

@@ -14,6 +14,7 @@ type policy struct {
 	origins          *origins
 	head             wsframe.HeadLimits
 	limits           *wsframe.Limits
+	deflateLimits    *wsframe.Limits // the same, for connections that agreed on compression
 	connections      int64
 	maxBackpressure  int    // negative: none
 	controlRateLimit int    // negative: none
@@ -37,6 +38,9 @@ func (s *Server) newPolicy(cfg *Config) (*policy, error) {
 		maxBackpressure:  cfg.MaxBackpressure,
 		controlRateLimit: cfg.ControlRateLimit,
 	}
+	deflate := *p.limits
+	deflate.Deflate = true
+	p.deflateLimits = &deflate
 	if cfg.MessageRateLimit > 0 {
 		p.messageStep = max(1, uint64(time.Second/time.Microsecond)/uint64(cfg.MessageRateLimit))
 	}

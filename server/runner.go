@@ -36,6 +36,7 @@ type runner struct {
 	bufs     [2][]byte
 	decoder  wsframe.Decoder
 	upgrader wsframe.Upgrader
+	inflater wsframe.Inflater // costs nothing until the first compressed message
 	tally    tally
 }
 
@@ -208,7 +209,11 @@ func (x *runner) end(e ending) {
 
 // decode takes frames out of data until it is used up, or until input must stop.
 func (x *runner) decode(data []byte) (used int) {
-	limits := x.server.policy.Load().limits
+	policy := x.server.policy.Load()
+	limits := policy.limits
+	if x.r.deflate() != 0 {
+		limits = policy.deflateLimits
+	}
 	if s := x.loop.sides.of(x.slot, x.r); s != nil {
 		x.decoder, s.decoder = s.decoder, wsframe.Decoder{}
 		if s.limits != nil {
@@ -235,7 +240,11 @@ func (x *runner) decode(data []byte) (used int) {
 			break
 		}
 		x.messages++
-		x.message(m)
+		if m.Compressed {
+			x.inflated(limits, m)
+		} else {
+			x.message(m)
+		}
 		if x.pause > 0 {
 			x.halted = true
 			break
@@ -272,6 +281,19 @@ func (x *runner) violated(err error) {
 	default:
 	}
 	x.end(e)
+}
+
+// inflated serves a compressed message. No window is kept: the next message begins anew.
+func (x *runner) inflated(limits *wsframe.Limits, m wsframe.Message) {
+	m, err := x.inflater.Inflate(limits, m)
+	if err != nil {
+		x.violated(err)
+	} else {
+		x.message(m)
+	}
+	if buf := x.inflater.Release(); buf != nil {
+		x.server.assembly.put(buf)
+	}
 }
 
 // finBit of a frame's first byte says that it ends its message (RFC 6455, section 5.2).

@@ -47,6 +47,7 @@ type Server struct {
 	// Any goroutine, by their own rules.
 	assembly  buffers // messages that come in pieces
 	batches   batchPool
+	deflater  wsframe.Deflater
 	senders   sync.Pool // runners of goroutines that send
 	admission admission
 	panicLog  logLimit

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"github.com/pulsewheel/pulsewheel/poller"
+	"github.com/pulsewheel/pulsewheel/wsframe"
 )
 
 // record is all that an idle connection costs besides its timer and its kernel socket: 64 bytes without a pointer, so that the
@@ -17,7 +18,7 @@ type record struct {
 	unsent   atomic.Uint32 // bytes in the outbox
 	side     atomic.Uint32 // index in the shard's side table + 1; 0: none
 	peer     atomic.Uint32 // IPv4 address; 0: the side table has it
-	opened   atomic.Uint32 // seconds since the server began
+	since    atomic.Uint32 // seconds since the server began 28 bits (eight years) | deflate 4
 	interval atomic.Uint32 // of heartbeats, ms; 0: none are sent
 	timeout  atomic.Uint32 // ms; 0: never expires
 	rtt      atomic.Uint32 // smoothed round trip and its variation, 16 bits each, in 100 µs
@@ -69,6 +70,19 @@ func (r *record) flag(f uint32) bool { return r.about.Load()&f != 0 }
 func (r *record) setFlag(f uint32) { r.about.Store(r.about.Load() | f) }
 
 func (r *record) clearFlag(f uint32) { r.about.Store(r.about.Load() &^ f) }
+
+const sinceMask = 1<<28 - 1
+
+// openedAt is when the connection was accepted, in seconds since the server began.
+func (r *record) openedAt() uint32 { return r.since.Load() & sinceMask }
+
+// setOpened begins a connection: without compression, until its upgrade agrees on it.
+func (r *record) setOpened(seconds uint32) { r.since.Store(seconds & sinceMask) }
+
+// deflate is what was agreed on about compression.
+func (r *record) deflate() wsframe.Deflate { return wsframe.Deflate(r.since.Load() >> 28) }
+
+func (r *record) setDeflate(d wsframe.Deflate) { r.since.Store(r.openedAt() | uint32(d)<<28) }
 
 func (r *record) port() uint16 { return uint16(r.about.Load() >> 16) }
 

@@ -48,10 +48,21 @@ func TestAllocations(t *testing.T) {
 			}
 		}
 	}
+	var x Inflater
+	var c Deflater
+	compressed := []byte(deflated(t, "an answer of a server that is not long"))
+	long := sample("json", 2000, 1)
 	cases := []struct {
 		name string
 		run  func()
 	}{
+		{name: "inflate", run: func() {
+			if _, err := x.Inflate(lim, Message{Opcode: Text, Compressed: true, Payload: compressed}); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{name: "deflate", run: func() { dst = c.Append(dst[:0], windowBitsMax, Text, long) }},
+		{name: "deflate with a small window", run: func() { dst = c.Append(dst[:0], windowBitsMin, Text, long) }},
 		{name: "decode text", run: decode(text)},
 		{name: "decode ping", run: decode(ping)},
 		{name: "decode close", run: decode(closing)},

@@ -133,3 +133,51 @@ func BenchmarkUpgrade(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkDeflate compresses a message, with the largest and the smallest window.
+func BenchmarkDeflate(b *testing.B) {
+	for _, d := range []Deflate{windowBitsMax, windowBitsMin} {
+		for _, size := range []int{200, 1000, 16 << 10} {
+			b.Run(fmt.Sprintf("window %d/json %d", d, size), func(b *testing.B) {
+				payload := sample("json", size, 1)
+				dst := make([]byte, 0, size+HeaderBytesMax)
+				var c Deflater
+				b.SetBytes(int64(size))
+				b.ReportAllocs()
+				for b.Loop() {
+					dst = c.Append(dst[:0], d, Text, payload)
+				}
+				b.ReportMetric(float64(len(dst)), "frame-bytes")
+			})
+		}
+	}
+}
+
+// BenchmarkInflate inflates a message of text with the buffer kept, and one that stops at the limit.
+func BenchmarkInflate(b *testing.B) {
+	for _, size := range []int{40, 200, 1000, 16 << 10} {
+		b.Run(fmt.Sprintf("json %d", size), func(b *testing.B) {
+			m := Message{Opcode: Text, Compressed: true, Payload: []byte(deflated(b, string(sample("json", size, 1))))}
+			lim := benchLimits()
+			var x Inflater
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := x.Inflate(lim, m); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	b.Run("bomb of 16 MiB", func(b *testing.B) {
+		m := Message{Opcode: Binary, Compressed: true, Payload: []byte(deflated(b, string(make([]byte, 16<<20))))}
+		lim := benchLimits()
+		var x Inflater
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := x.Inflate(lim, m); err == nil {
+				b.Fatal("it was taken")
+			}
+		}
+	})
+}

@@ -59,17 +59,16 @@ func isHostChar(c byte) bool {
 	return c < 128 && mask>>(c&63)&1 != 0
 }
 
-// isHost reports whether p is a name or an address with an optional port; IPv6 stands in brackets and only its
-// characters are judged. The empty host is valid. User information is not (RFC 9110, section 4.2.4).
+// isHost reports whether p is a name or an address with an optional port; IPv6 stands in brackets. The empty host is
+// valid. User information is not (RFC 9110, section 4.2.4).
 func isHost(p []byte) bool {
 	i := 0
 	if len(p) > 0 && p[0] == '[' {
-		for i++; i < len(p) && (isHex(p[i]) || p[i] == ':' || p[i] == '.'); i++ {
-		}
-		if i == len(p) || p[i] != ']' {
+		end := bytes.IndexByte(p, ']')
+		if end < 0 || !isIPv6(p[1:end]) {
 			return false
 		}
-		i++
+		i = end + 1
 	} else {
 		for i < len(p) && isHostChar(p[i]) {
 			i++
@@ -80,6 +79,61 @@ func isHost(p []byte) bool {
 		}
 	}
 	return i == len(p)
+}
+
+// isIPv6 reports whether p is an IPv6 address without a zone (RFC 3986, section 3.2.2): eight groups of up to four
+// hexadecimal digits, of which the last two may be written as IPv4 and some zeros may be left out once.
+func isIPv6(p []byte) bool {
+	const groupsAll = 8
+	groups, gap := 0, false
+	if rest, ok := bytes.CutPrefix(p, []byte("::")); ok {
+		p, gap = rest, true
+	}
+	for len(p) > 0 {
+		digits := 0
+		for digits < len(p) && isHex(p[digits]) {
+			digits++
+		}
+		if digits < len(p) && p[digits] == '.' {
+			groups += 2
+			return groups <= groupsAll && gap == (groups < groupsAll) && isIPv4(p)
+		}
+		if groups++; digits == 0 || digits > 4 {
+			return false
+		}
+		if p = p[digits:]; len(p) == 0 {
+			break
+		}
+		switch {
+		case p[0] != ':' || len(p) == 1:
+			return false
+		case p[1] != ':':
+			p = p[1:]
+		case gap:
+			return false
+		default:
+			p, gap = p[2:], true
+		}
+	}
+	return groups <= groupsAll && gap == (groups < groupsAll)
+}
+
+// isIPv4 reports whether p is four numbers up to 255 without leading zeros, with dots between.
+func isIPv4(p []byte) bool {
+	for numbers := 1; ; numbers++ {
+		digits, value := 0, 0
+		for digits < min(len(p), 4) && isDigit(p[digits]) {
+			value = value*10 + int(p[digits]-'0')
+			digits++
+		}
+		if digits == 0 || value > 255 || p[0] == '0' && digits > 1 {
+			return false
+		}
+		if p = p[digits:]; numbers == 4 || len(p) < 2 || p[0] != '.' {
+			return numbers == 4 && len(p) == 0
+		}
+		p = p[1:]
+	}
 }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }

@@ -11,6 +11,8 @@ import (
 // use and may be shared by all connections. The zero value has no bounds: it is for tests, not for the world.
 type Limits struct {
 	// MessageBytesMax bounds the payload of a whole message, in bytes, fragments added up; 0 is none. Beyond: 1009.
+	// Of a compressed message it bounds what Inflater makes of it; the compressed bytes themselves may be more by an
+	// eighth and 64 bytes, which is as much as any deflate can add to data that it cannot compress.
 	MessageBytesMax int
 	// FragmentsMax bounds the frames of one message; 0 is none. Beyond: 1008. Small fragments cost more work and
 	// memory than their bytes, which MessageBytesMax does not see.
@@ -20,15 +22,21 @@ type Limits struct {
 	EmptyFragmentsMax int
 	// Client is set by a client: frames must then be unmasked. By default they must be masked.
 	Client bool
+	// Deflate is set for connections that agreed on permessage-deflate: their messages may be compressed, which
+	// Message.Compressed then says. By default RSV1 is an error like the other reserved bits.
+	Deflate bool
 	// Grow returns a slice with the length and content of buf and a capacity of at least bytes; it may recycle buf.
 	// It is asked for what arrived or for twice the former capacity, whichever is more, and never for more than the
-	// end of the frame under way needs. Nil: Go's append.
+	// end of the frame under way needs. Inflater asks it likewise for what it inflates. Nil: Go's append.
 	Grow func(buf []byte, bytes int) []byte
 }
 
 // Message is a whole message (Text, Binary) or one control frame (Close, Ping, Pong).
 type Message struct {
 	Opcode Opcode
+	// Compressed says that Payload is what the peer's deflate made of the message, not judged yet: it is for
+	// Inflater.Inflate. Never set without Limits.Deflate.
+	Compressed bool
 	// Payload is unmasked; text and the reason of a Close are valid UTF-8. Valid until the next call on the Decoder.
 	Payload []byte
 	// Frames is how many frames the message came in; 1 for a control frame.
@@ -63,6 +71,7 @@ type Decoder struct {
 	frame        Opcode // of the frame under way
 	inFrame      bool   // the header was read, the payload not yet wholly
 	fin          bool   // the frame under way ends its message
+	compressed   bool   // the message under way is
 }
 
 // Next decodes from buf, the bytes that follow those consumed before. It consumes n of them and returns at most one
@@ -92,10 +101,12 @@ func (d *Decoder) Next(lim *Limits, buf []byte) (m Message, n int, ok bool, err 
 				if h.masked {
 					ws.Cipher(payload, h.mask, 0)
 				}
-				if perr := checkPayload(h.opcode, payload); perr != nil {
-					return Message{}, n, false, d.fail(perr)
+				if !h.compressed {
+					if perr := checkPayload(h.opcode, payload); perr != nil {
+						return Message{}, n, false, d.fail(perr)
+					}
 				}
-				return Message{Opcode: h.opcode, Payload: payload, Frames: 1}, n + h.length, true, nil
+				return Message{Opcode: h.opcode, Compressed: h.compressed, Payload: payload, Frames: 1}, n + h.length, true, nil
 			}
 			d.begin(h)
 		}
@@ -119,10 +130,11 @@ func (d *Decoder) Next(lim *Limits, buf []byte) (m Message, n int, ok bool, err 
 
 // Peek returns how many payload bytes the message will have once the data frame under way, or the one whose header
 // begins or continues in buf, is complete: what was assembled before and the frame's declared length. ok is false if
-// that header is incomplete or belongs to a control frame. Peek consumes nothing and judges nothing; total is at most
-// lim.MessageBytesMax + 1 if there is such a bound, so that arithmetic on it cannot overflow.
+// that header is incomplete or belongs to a control frame. Of a compressed message it is what the payload may become.
+// Peek consumes nothing and judges nothing; total is at most lim.MessageBytesMax + 1 if there is such a bound, so that
+// arithmetic on it cannot overflow.
 func (d *Decoder) Peek(lim *Limits, buf []byte) (total int, ok bool) {
-	length := d.remaining
+	length, compressed := d.remaining, d.compressed
 	if d.inFrame {
 		if d.frame.IsControl() {
 			return 0, false
@@ -138,11 +150,14 @@ func (d *Decoder) Peek(lim *Limits, buf []byte) (total int, ok bool) {
 		if h.opcode.IsControl() {
 			return 0, false
 		}
-		length = h.length
+		length, compressed = h.length, d.compressed || h.compressed
 	}
 	total = math.MaxInt
 	if assembled := len(d.buf); length <= math.MaxInt-assembled {
 		total = assembled + length
+	}
+	if compressed {
+		total = inflatedBytesMost(total)
 	}
 	if lim.MessageBytesMax > 0 {
 		total = min(total, lim.MessageBytesMax+1)
@@ -191,7 +206,7 @@ func (d *Decoder) readHeader(lim *Limits, buf []byte) (h header, n int, ready bo
 		p = d.head[:d.headBytes]
 		d.headBytes = 0
 	}
-	if perr = checkBits(p[0], p[1], d.message != Continuation, lim.Client); perr != nil {
+	if perr = checkBits(p[0], p[1], d.message != Continuation, lim); perr != nil {
 		return header{}, n, false, perr
 	}
 	if h, perr = parseHeader(p); perr != nil {
@@ -214,7 +229,7 @@ func (d *Decoder) keepHeader(lim *Limits, buf []byte) (n int, ready bool, perr *
 		if int(d.headBytes) < need {
 			return n, false, nil
 		}
-		if perr = checkBits(d.head[0], d.head[1], d.message != Continuation, lim.Client); perr != nil {
+		if perr = checkBits(d.head[0], d.head[1], d.message != Continuation, lim); perr != nil {
 			return n, false, perr
 		}
 		if headerNeed(d.head[:d.headBytes]) == need {
@@ -228,6 +243,9 @@ func (d *Decoder) checkLimits(lim *Limits, h header) *ProtocolError {
 	room := math.MaxInt - ControlBytesMax - len(d.buf)
 	if lim.MessageBytesMax > 0 {
 		room = lim.MessageBytesMax - len(d.buf)
+		if d.compressed || h.compressed {
+			room = compressedBytesMost(lim.MessageBytesMax) - len(d.buf)
+		}
 	}
 	if h.length > room {
 		return errMessageTooBig
@@ -253,7 +271,7 @@ func (d *Decoder) begin(h header) {
 		return
 	}
 	if h.opcode != Continuation {
-		d.message = h.opcode
+		d.message, d.compressed = h.opcode, h.compressed
 	}
 	// The counts stop far above any bound, so that without one they cannot wrap.
 	if d.frames < math.MaxInt32 {

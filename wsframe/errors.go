@@ -51,4 +51,8 @@ var (
 	errMessageTooBig    = &ProtocolError{CloseTooBig, "message-too-big"}
 	errFragments        = &ProtocolError{ClosePolicy, "too-many-fragments"}
 	errEmptyFragments   = &ProtocolError{ClosePolicy, "too-many-empty-fragments"}
+
+	// What Inflater.Inflate returns besides errMessageTooBig and errTextUTF8.
+	errDeflateData   = &ProtocolError{CloseInvalidUTF8, "deflate-data"}
+	errDeflateBlocks = &ProtocolError{ClosePolicy, "too-many-final-blocks"}
 )

@@ -1,6 +1,7 @@
 package wsframe_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -78,4 +79,41 @@ func ExampleAppendUpgrade() {
 	// Output:
 	// /chat <nil>
 	// HTTP/1.1 101 Switching Protocols
+}
+
+// Compression is agreed on in the handshake and remembered in one small value. What comes in is inflated by whoever
+// decodes, what goes out is compressed by whoever sends.
+func ExampleNegotiateDeflate() {
+	request := wsframe.AppendRequest(nil, "example.com", "/chat", [16]byte{}, [][2]string{
+		{"Sec-WebSocket-Extensions", "permessage-deflate; server_max_window_bits=10; client_max_window_bits"},
+	})
+	scanned := 0
+	head, _, err := wsframe.ParseHead(request, &scanned, wsframe.HeadLimits{Bytes: 8 << 10})
+	if err != nil || wsframe.CheckUpgrade(&head) != nil {
+		return
+	}
+	agreed, answer := wsframe.NegotiateDeflate(&head)
+	fmt.Println(agreed, answer)
+	if _, err = wsframe.AppendUpgrade(nil, &head, wsframe.Accept{Extensions: answer}); err != nil {
+		return
+	}
+
+	lim := &wsframe.Limits{MessageBytesMax: 64 << 10, Deflate: agreed != 0}
+	var decoder wsframe.Decoder
+	var inflater wsframe.Inflater
+	hello := wsframe.AppendMasked(nil, wsframe.Text, true, []byte("\xf2\x48\xcd\xc9\xc9\x07\x00"), [4]byte{1, 2, 3, 4})
+	hello[0] |= 0x40 // RSV1: compressed
+	m, _, ok, err := decoder.Next(lim, hello)
+	if ok {
+		m, err = inflater.Inflate(lim, m)
+	}
+	fmt.Printf("%s %v\n", m.Payload, err)
+
+	var deflater wsframe.Deflater
+	frame := deflater.Append(nil, agreed, wsframe.Text, bytes.Repeat(m.Payload, 100))
+	fmt.Println("500 bytes in a frame of fewer than 30:", len(frame) < 30)
+	// Output:
+	// 10 permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=10
+	// Hello <nil>
+	// 500 bytes in a frame of fewer than 30: true
 }

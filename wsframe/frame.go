@@ -36,6 +36,7 @@ const (
 const (
 	bitFin        = 0x80
 	bitsReserved  = 0x70
+	bitCompressed = 0x40 // RSV1, as permessage-deflate uses it (RFC 7692, section 6)
 	bitsOpcode    = 0x0F
 	bitMask       = 0x80
 	bitsLength    = 0x7F
@@ -75,6 +76,8 @@ type header struct {
 	fin    bool
 	masked bool
 	mask   [maskBytes]byte
+
+	compressed bool // begins a compressed message
 }
 
 // headerNeed returns how many bytes the header has that begins with p: 2 as long as p is too short to tell.
@@ -99,6 +102,7 @@ func headerNeed(p []byte) int {
 // header is usable for Peek and FrameEnd even then.
 func parseHeader(p []byte) (h header, perr *ProtocolError) {
 	h.fin = p[0]&bitFin != 0
+	h.compressed = p[0]&bitCompressed != 0
 	h.opcode = Opcode(p[0] & bitsOpcode)
 	at := headerBytesMin
 	switch p[1] & bitsLength {
@@ -133,15 +137,15 @@ func parseHeader(p []byte) (h header, perr *ProtocolError) {
 
 // checkBits judges what the first two bytes of a frame say: the reserved bits, the opcode, the mask, what control
 // frames are allowed, and whether a message is under way. It is the one place that knows about reserved bits.
-func checkBits(b0, b1 byte, inMessage, client bool) *ProtocolError {
+func checkBits(b0, b1 byte, inMessage bool, lim *Limits) *ProtocolError {
 	// RFC 6455, 5.2: MUST be 0 unless an extension is negotiated that defines meanings for non-zero values.
-	if b0&bitsReserved != 0 {
+	if b0&bitsReserved != 0 && !mayCompress(b0, lim) {
 		return errReservedBits
 	}
 	// RFC 6455, 5.1: The server MUST close the connection upon receiving a frame that is not masked. A client MUST
 	// close a connection if it detects a masked frame.
-	if masked := b1&bitMask != 0; masked == client {
-		if client {
+	if masked := b1&bitMask != 0; masked == lim.Client {
+		if lim.Client {
 			return errMaskedFrame
 		}
 		return errUnmaskedFrame
@@ -169,4 +173,12 @@ func checkBits(b0, b1 byte, inMessage, client bool) *ProtocolError {
 		return errReservedOpcode
 	}
 	return nil
+}
+
+// mayCompress reports whether the reserved bits of a frame's first byte, of which at least one is set, are those of
+// permessage-deflate. RFC 7692, 6.1: RSV1 of the first fragment of each compressed message is set; an endpoint MUST
+// NOT set it on control frames and non-first fragments of a data message.
+func mayCompress(b0 byte, lim *Limits) bool {
+	op := Opcode(b0 & bitsOpcode)
+	return lim.Deflate && b0&bitsReserved == bitCompressed && (op == Text || op == Binary)
 }

@@ -54,8 +54,19 @@ func CheckUpgrade(h *Head) *Refusal {
 		return errUpgradeKey
 	case h.known[fieldOrigin].count > 1:
 		return errUpgradeTwice
+	// RFC 6455, 4.2.1: any violation of the ABNF grammar specified for the components of the handshake MUST stop its
+	// processing.
+	case !h.areProtocols():
+		return errUpgradeProtocols
+	case !h.areExtensions():
+		return errUpgradeExtensions
 	}
 	return nil
+}
+
+// areProtocols reports whether each element of the list of subprotocols is a token. An empty list offers nothing.
+func (h *Head) areProtocols() bool {
+	return h.lines(fieldProtocol, func(value []byte) bool { return eachToken(value, isTokens[[]byte]) })
 }
 
 // hasBody reports whether the request announces a body. A body would be taken for frames, or would have to be

@@ -365,6 +365,20 @@ func (h *Head) Tokens(name string) func(yield func(token []byte) bool) {
 // Protocols calls yield with each subprotocol that the client offers, in its order of preference.
 func (h *Head) Protocols(yield func(protocol []byte) bool) { h.Tokens(nameProtocol)(yield) }
 
+// lines reports whether yield returned true for the value of each line of a known field.
+func (h *Head) lines(id fieldID, yield func(value []byte) bool) bool {
+	f := &h.known[id]
+	if f.count <= 1 {
+		return f.count == 0 || yield(f.value)
+	}
+	for name, value := range h.Each {
+		if identify(name) == id && !yield(value) {
+			return false
+		}
+	}
+	return true
+}
+
 // hasToken reports whether the list that the known field is has that element, in whatever case.
 func (h *Head) hasToken(id fieldID, name, token string) bool {
 	f := &h.known[id]

@@ -25,7 +25,7 @@ func (d *Decoder) take(lim *Limits, buf []byte) (n int, perr *ProtocolError) {
 	switch {
 	case d.frame.IsControl():
 		d.controlBytes += uint8(n)
-	case d.message == Text:
+	case d.message == Text && !d.compressed:
 		open, valid := textPrefix(d.buf[start-int(d.utf8Open):])
 		if !valid {
 			return n, errTextUTF8
@@ -55,9 +55,9 @@ func (d *Decoder) end() (m Message, ok bool, perr *ProtocolError) {
 	if d.utf8Open > 0 {
 		return Message{}, false, errTextUTF8
 	}
-	m = Message{Opcode: d.message, Payload: slices.Clip(d.buf), Frames: int(d.frames)}
+	m = Message{Opcode: d.message, Compressed: d.compressed, Payload: slices.Clip(d.buf), Frames: int(d.frames)}
 	d.buf = d.buf[:0]
-	d.message = Continuation
+	d.message, d.compressed = Continuation, false
 	d.frames = 0
 	d.empties = 0
 	return m, true, nil
@@ -74,9 +74,14 @@ func (lim *Limits) grow(buf []byte, add, remaining int) []byte {
 	if lim.Grow == nil {
 		return slices.Grow(buf, add)
 	}
-	grown := lim.Grow(buf, max(need, min(2*cap(buf), len(buf)+remaining)))
-	if len(grown) != len(buf) || cap(grown) < need {
-		panic(fmt.Sprintf("wsframe: Grow returned length %d and capacity %d for %d and %d", len(grown), cap(grown), len(buf), need))
+	return lim.ask(buf, max(need, min(2*cap(buf), len(buf)+remaining)))
+}
+
+// ask gets a buffer of at least so many bytes from Grow, whose contract it checks.
+func (lim *Limits) ask(buf []byte, bytes int) []byte {
+	grown := lim.Grow(buf, bytes)
+	if len(grown) != len(buf) || cap(grown) < bytes {
+		panic(fmt.Sprintf("wsframe: Grow returned length %d and capacity %d for %d and %d", len(grown), cap(grown), len(buf), bytes))
 	}
 	return grown
 }

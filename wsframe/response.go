@@ -79,6 +79,9 @@ var (
 	errUpgradeNoKey = &Refusal{Status: http.StatusBadRequest, Reason: "no-key", Text: "not exactly one Sec-WebSocket-Key header"}
 	errUpgradeKey   = &Refusal{Status: http.StatusBadRequest, Reason: "bad-key", Text: "Sec-WebSocket-Key is not 16 bytes in base64"}
 	errUpgradeTwice = &Refusal{Status: http.StatusBadRequest, Reason: "duplicate-origin", Text: "more than one Origin header"}
+
+	errUpgradeProtocols  = &Refusal{Status: http.StatusBadRequest, Reason: "bad-protocols", Text: "Sec-WebSocket-Protocol is not a list of tokens"}
+	errUpgradeExtensions = &Refusal{Status: http.StatusBadRequest, Reason: "bad-extensions", Text: "malformed Sec-WebSocket-Extensions"}
 )
 
 // AppendRefusal appends the complete response for r: text/plain, one line. The connection is to be closed after it.

@@ -38,6 +38,7 @@ type options struct {
 	MaxBackpressure    size          `group:"limits" default:"64KiB" help:"Unsent bytes that a connection may hold before it is closed; above half of it the server stops reading it; 0: no limit."`
 	ControlRateLimit   int           `group:"limits" default:"20" help:"Ping and pong frames a second from one peer; 0: no limit."`
 	MessageRateLimit   int           `group:"limits" default:"0" help:"Data messages a second from one peer, beyond which the server reads it more slowly; 0: no limit."`
+	Compression        bool          `group:"limits" help:"permessage-deflate for those who ask for it, without context takeover."`
 	AllowedOrigins     []string      `group:"limits" placeholder:"ORIGIN" help:"Origins that browsers may connect from: exact, https://*.example.com, or *. Default: same host and port, and the pages of the admin listener on loopback. Repeatable."`
 
 	ConnectionLimit      int  `group:"limits" default:"0" help:"Connections at once; 0: what the descriptor limit allows, less a reserve."`
@@ -116,6 +117,7 @@ func (o *options) serverConfig() server.Config {
 		MaxBackpressure:      noneIfZero(int(o.MaxBackpressure)),
 		ControlRateLimit:     noneIfZero(o.ControlRateLimit),
 		MessageRateLimit:     o.MessageRateLimit,
+		Compression:          o.Compression,
 		AllowedOrigins:       o.AllowedOrigins,
 		ConnectionLimit:      o.ConnectionLimit,
 		ConnectionLimitPerIP: o.ConnectionLimitPerIP,

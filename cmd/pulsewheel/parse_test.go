@@ -34,7 +34,7 @@ func TestOptionNames(t *testing.T) {
 	want := []string{
 		"listen", "path", "node-name", "echo", "loops", "workers", "inline-batch",
 		"heartbeat-interval", "heartbeat-timeout", "heartbeat-mode", "heartbeat-min", "heartbeat-max", "json-heartbeats",
-		"handshake-timeout", "handshake-size-limit", "message-size-limit", "max-fragments", "max-backpressure", "control-rate-limit", "message-rate-limit", "allowed-origins",
+		"handshake-timeout", "handshake-size-limit", "message-size-limit", "max-fragments", "max-backpressure", "control-rate-limit", "message-rate-limit", "compression", "allowed-origins",
 		"connection-limit", "connection-limit-per-ip", "connection-rate-limit", "socket-send-buffer", "socket-receive-buffer",
 		"drain-delay", "drain-rate", "reconnect-rate", "shutdown-timeout",
 		"admin-listen", "admin-token-file", "admin-hosts", "stats-interval", "overload-load-factor", "memory-high", "log-format", "log-level", "config",
@@ -256,7 +256,7 @@ func changedFlags(t *testing.T) []string {
 	return []string{
 		"--listen=127.0.0.1:1", "--listen=unix:/tmp/a", "--path=/x", "--node-name=a: 'b' #c", "--echo", "--loops=3", "--workers=5", "--inline-batch=0",
 		"--heartbeat-interval=90s", "--heartbeat-timeout=1h", "--heartbeat-mode=text", "--heartbeat-min=1s500ms", "--heartbeat-max=3m", "--json-heartbeats=off",
-		"--handshake-timeout=1s", "--handshake-size-limit=1000", "--message-size-limit=1MiB", "--max-fragments=7", "--max-backpressure=0", "--control-rate-limit=1", "--message-rate-limit=2",
+		"--handshake-timeout=1s", "--handshake-size-limit=1000", "--message-size-limit=1MiB", "--max-fragments=7", "--max-backpressure=0", "--control-rate-limit=1", "--message-rate-limit=2", "--compression",
 		"--allowed-origins=https://a.example,https://*.b.example", "--connection-limit=100", "--connection-limit-per-ip=4", "--connection-rate-limit=6",
 		"--socket-send-buffer=4KiB", "--socket-receive-buffer=4097", "--drain-delay=1s", "--drain-rate=9", "--reconnect-rate=11", "--shutdown-timeout=2m",
 		"--admin-listen=[::1]:9", "--admin-token-file=" + writeFile(t, "token", "0123456789abcdef\n"), "--admin-hosts=a,b", "--stats-interval=0",

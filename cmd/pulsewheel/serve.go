@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -37,6 +39,12 @@ func serve(p process, in parsed) int {
 	level := new(slog.LevelVar)
 	level.Set(slogLevel(in.options.LogLevel))
 	logger := newLogger(p.stderr, in.options.LogFormat, level)
+	// Connections make no garbage; what does is the monitor, some kilobytes a second. With Go's default it grows to 4 MiB before the first
+	// collection, which at 20,000 connections is as much as all of them hold (measured: 236 bytes a connection after minutes, 156 at
+	// 40 %). The heap is records without pointers, so a collection costs milliseconds.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(collectAtPercent)
+	}
 	s := &service{process: p, parsed: in, logger: logger, level: level}
 	if err := s.start(token); err != nil {
 		logger.Error("cannot start", "error", oneLine(err.Error()))
@@ -44,6 +52,9 @@ func serve(p process, in parsed) int {
 	}
 	return s.run()
 }
+
+// collectAtPercent of the live heap may become garbage, unless the environment says otherwise (GOGC).
+const collectAtPercent = 25
 
 // service is a server with its monitor and its log.
 type service struct {

@@ -1,0 +1,112 @@
+//go:build !race
+
+// The race detector allocates on its own, so these figures hold only without it.
+
+package wsframe
+
+import (
+	"errors"
+	"runtime"
+	"testing"
+)
+
+// allocated runs f and returns the bytes that it allocated, and those of them that are still in use.
+func allocated(f func()) (total, held uint64) {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc, after.HeapAlloc - min(after.HeapAlloc, before.HeapAlloc)
+}
+
+// announced is the header of a masked binary frame with so many bytes of payload.
+func announced(bytes int) []byte {
+	return append(appendHeader(nil, Binary, true, bytes, bitMask), 1, 2, 3, 4)
+}
+
+// TestAnnouncedBytesCostNothing: 14 bytes that announce as much as 63 bits can say are refused, or waited for if they are
+// within the limit, without a byte of memory.
+func TestAnnouncedBytesCostNothing(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		max    int
+		length int
+		err    error
+	}{
+		{name: "8 EiB against a limit", max: 64 << 10, length: 1<<63 - 1, err: errMessageTooBig},
+		{name: "8 EiB without a limit", length: 1<<63 - 1, err: errMessageTooBig},
+		{name: "1 TiB within the limit", max: 1 << 41, length: 1 << 40},
+		{name: "1 TiB without a limit", length: 1 << 40},
+	} {
+		for _, deflate := range []bool{false, true} {
+			lim := &Limits{MessageBytesMax: c.max, Deflate: deflate}
+			header := announced(c.length)
+			if deflate {
+				header[0] |= bitCompressed
+			}
+			var err error
+			const rounds = 100
+			total, _ := allocated(func() {
+				for range rounds {
+					var d Decoder
+					_, _, _, err = d.Next(lim, header)
+					d.Peek(lim, nil)
+				}
+			})
+			if !errors.Is(err, c.err) || total > 4096 {
+				t.Errorf("%s, deflate %v: %v, %d bytes allocated in %d rounds", c.name, deflate, err, total, rounds)
+			}
+		}
+	}
+}
+
+// TestHalfFramesHoldLittle: 10,000 connections announce 64 KiB each and send one byte of it. What each holds is a Decoder
+// and the least buffer that its owner gives; a server adds its own record of the connection.
+func TestHalfFramesHoldLittle(t *testing.T) {
+	const connections, bufferBytesLeast, bytesMost = 10_000, 64, 96 + 64 + 16
+	lim := &Limits{MessageBytesMax: 64 << 10, Deflate: true, Grow: func(buf []byte, size int) []byte {
+		if size > bufferBytesLeast {
+			t.Fatalf("asked for %d bytes after one", size)
+		}
+		return append(make([]byte, 0, bufferBytesLeast), buf...)
+	}}
+	for _, compressed := range []bool{false, true} {
+		header := append(announced(64<<10), 'x')
+		if compressed {
+			header[0] |= bitCompressed
+		}
+		var held []*Decoder
+		_, bytes := allocated(func() {
+			held = make([]*Decoder, connections)
+			for i := range held {
+				held[i] = new(Decoder)
+				if _, _, ok, err := held[i].Next(lim, header); ok || err != nil {
+					t.Fatal(ok, err)
+				}
+			}
+		})
+		if each := bytes / connections; each > bytesMost {
+			t.Errorf("compressed %v: %d bytes each, want at most %d", compressed, each, bytesMost)
+		}
+		runtime.KeepAlive(held)
+	}
+}
+
+// TestInflaterMemory: one Inflater is what all connections of a goroutine share.
+func TestInflaterMemory(t *testing.T) {
+	payload := []byte(deflated(t, string(sample("json", 60_000, 1))))
+	lim := &Limits{MessageBytesMax: 64 << 10, Deflate: true}
+	var x Inflater
+	_, bytes := allocated(func() {
+		if _, err := x.Inflate(lim, Message{Opcode: Text, Compressed: true, Payload: payload}); err != nil {
+			t.Fatal(err)
+		}
+		x.Release()
+	})
+	if bytes > 48<<10 {
+		t.Errorf("an Inflater holds %d bytes, want at most 48 KiB", bytes)
+	}
+	runtime.KeepAlive(&x)
+}

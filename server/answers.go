@@ -17,10 +17,14 @@ func (x *runner) answered(payload []byte) bool {
 		// An older one tells no round trip, but is no flood either: while a handler is busy the answers of many intervals gather.
 		return int32(r.beatAt.Load()-sentAt) > 0
 	}
+	sentMicros := binary.BigEndian.Uint16(payload[4:])
+	if sentMicros > 999 {
+		return true // made up: it says when within a millisecond
+	}
 	r.clearFlag(flagBeatOut)
 	r.setFlag(flagAnswered)
 	trip := uint64(x.now.ms-r.beatAt.Load())*1000 + x.now.micros%1000
-	x.roundTrip(uint32(trip - min(trip, uint64(binary.BigEndian.Uint16(payload[4:])))))
+	x.roundTrip(uint32(trip - min(trip, uint64(sentMicros))))
 	return true
 }
 

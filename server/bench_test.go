@@ -104,7 +104,7 @@ func BenchmarkHeartbeat(b *testing.B) {
 		var beat func(l *loop, slot uint32)
 		beat = func(l *loop, slot uint32) {
 			if r := l.table.at(slot); r.load()&bitHeld == 0 {
-				l.beat(slot, r)
+				l.beat(slot, r, true)
 				return
 			}
 			l.post(task{kind: taskDo, do: func(l *loop) { beat(l, slot) }}) // its last answer is still being served

@@ -89,14 +89,23 @@ func (l *loop) beatOrExpire(slot uint32, r *record) {
 		l.afterTraffic(slot, r, silence)
 	case interval > horizonMillis && min(silence, l.now.ms-r.beatAt.Load())+tickMillis < interval:
 		l.placeAfterTraffic(slot, r) // its deadline was beyond the wheel
+	case r.flag(flagBusy) && silence+tickMillis < interval:
+		// Its slot came early, for want of room; who talks in every interval gets no heartbeat for that.
+		at := l.tickAt(heard + interval)
+		if timeout != 0 {
+			at = min(at, l.tickAt(heard+timeout))
+		}
+		l.wheel.Schedule(slot, at)
 	default:
-		l.beat(slot, r)
+		l.beat(slot, r, true)
 	}
 }
 
 // afterTraffic puts the heartbeat off. Where a whole crowd was heard from at once, all of them would put it off to the same slots; then
-// those keep theirs that were quiet until now and have been for a quarter of the interval. A connection with traffic in every interval is never
-// beaten: it is not quiet.
+// those keep theirs, this once, that were quiet until now and have been for a quarter of the interval.
+//
+//	quiet ─traffic─▶ put off once ─traffic─▶ busy      (and busy ─traffic─▶ busy)
+//	any of them ─heartbeat─▶ quiet, but put off once if there was traffic before it
 func (l *loop) afterTraffic(slot uint32, r *record, silence uint32) {
 	at, room := l.spot(r, l.quarterAfter(r))
 	quiet := r.flag(flagQuiet)
@@ -104,11 +113,16 @@ func (l *loop) afterTraffic(slot uint32, r *record, silence uint32) {
 		l.budget.turnedAway(l.wheel.Now(), intervalTicks(r.interval.Load()))
 	}
 	if !room && quiet && silence >= r.interval.Load()/4 {
-		l.beat(slot, r)
+		l.beat(slot, r, false)
 		return
 	}
-	if quiet && r.step(word.borrow) { // else it is being heard from right now, and the next firing finds that out
-		r.clearFlag(flagQuiet)
+	// A connection that is lent is being heard from right now, and the next firing finds that out.
+	if (quiet || !r.flag(flagBusy)) && r.step(word.borrow) {
+		if quiet {
+			r.clearFlag(flagQuiet)
+		} else {
+			r.setFlag(flagBusy)
+		}
 		l.giveBack(slot, r)
 	}
 	r.beatAt.Store(l.now.ms)
@@ -116,8 +130,8 @@ func (l *loop) afterTraffic(slot uint32, r *record, silence uint32) {
 }
 
 // beat writes a heartbeat: one system call by the loop itself. A connection that is lent is being heard from; one that is blocked has a
-// heartbeat or more unsent: a second one behind it would tell nothing.
-func (l *loop) beat(slot uint32, r *record) {
+// heartbeat or more unsent: a second one behind it would tell nothing. quiet: there was no traffic before it.
+func (l *loop) beat(slot uint32, r *record, quiet bool) {
 	if !r.step(func(w word) (word, bool) {
 		if w&bitBlocked != 0 {
 			return w, false
@@ -134,8 +148,11 @@ func (l *loop) beat(slot uint32, r *record) {
 	x := l.borrowRunner(slot, r)
 	before := l.wheel.Now() - int64((l.now.ms-r.beatAt.Load())/tickMillis)
 	r.beatAt.Store(l.now.ms)
-	r.clearFlag(flagAnswered)
-	r.setFlag(flagBeatOut | flagQuiet)
+	r.clearFlag(flagAnswered | flagBusy | flagQuiet)
+	r.setFlag(flagBeatOut)
+	if quiet {
+		r.setFlag(flagQuiet)
+	}
 	if r.mode() == HeartbeatText {
 		x.out = l.appendTextBeat(x.out, r)
 		x.tally[countBeatsText]++

@@ -95,8 +95,8 @@ func (o *osSys) read(fd int, p []byte) (int, error)                      { retur
 
 func (o *osSys) write(fd int, p []byte) (int, error) { return poller.Write(fd, p) }
 
-func (o *osSys) writev(fd int, bufs [][]byte) (int, error) { return poller.Writev(fd, bufs) }
-func (o *osSys) peek(fd int) (int, error)                  { return poller.Peek(fd) }
+func (o *osSys) writev(fd int, bufs [][]byte) (int, error)         { return poller.Writev(fd, bufs) }
+func (o *osSys) peek(fd int) (int, error)                          { return poller.Peek(fd) }
 func (o *osSys) unacknowledged(fd int) (int, time.Duration, error) { return poller.Unacknowledged(fd) }
 
 func (o *osSys) setUserTimeout(fd int, d time.Duration) error { return poller.SetUserTimeout(fd, d) }

@@ -22,7 +22,7 @@ type record struct {
 	interval atomic.Uint32 // of heartbeats, ms; 0: none are sent
 	timeout  atomic.Uint32 // ms; 0: never expires
 	rtt      atomic.Uint32 // smoothed round trip and its variation, 16 bits each, in 100 µs
-	about    atomic.Uint32 // port 16 bits | flags 9 | mode 3 | phase 4
+	about    atomic.Uint32 // port 16 bits | flags 10 | mode 2 | phase 4
 
 	// Loop-only to write; the holder compares an answer with it. In a free slot it is the next free one.
 	beatAt atomic.Uint32 // connection time of the last heartbeat, or of the last arming after traffic, ms
@@ -46,7 +46,8 @@ const (
 
 // Flags in record.about, loan-only.
 const (
-	flagStamped  uint32 = 1 << (7 + iota) // text heartbeats say when they were sent: who asked for them understands that
+	flagBusy     uint32 = 1 << (6 + iota) // traffic, and not only answers, put the heartbeat off more than once in a row
+	flagStamped                           // text heartbeats say when they were sent: who asked for them understands that
 	flagBeatOut                           // a heartbeat is unanswered
 	flagAnswered                          // and since it was answered the peer has said nothing else
 	flagAdopted                           // came through Server.Adopt
@@ -54,16 +55,16 @@ const (
 	flagPeerGone                          // end of stream or reset was seen
 	flagOpened                            // it became a WebSocket
 	flagEntered                           // admission counts it
-	flagQuiet                             // no traffic but answers since the heartbeat before last
+	flagQuiet                             // between the last two heartbeats there was no traffic but answers
 )
 
 func (r *record) phase() phase { return phase(r.about.Load() & 0xf) }
 
 func (r *record) setPhase(p phase) { r.about.Store(r.about.Load()&^0xf | uint32(p)) }
 
-func (r *record) mode() HeartbeatMode { return HeartbeatMode(r.about.Load() >> 4 & 0x7) }
+func (r *record) mode() HeartbeatMode { return HeartbeatMode(r.about.Load() >> 4 & 0x3) }
 
-func (r *record) setMode(m HeartbeatMode) { r.about.Store(r.about.Load()&^0x70 | uint32(m)<<4) }
+func (r *record) setMode(m HeartbeatMode) { r.about.Store(r.about.Load()&^0x30 | uint32(m)<<4) }
 
 func (r *record) flag(f uint32) bool { return r.about.Load()&f != 0 }
 

@@ -128,6 +128,10 @@ func TestMalformedExtensions(t *testing.T) {
 			}
 		})
 	}
+	h := offered(t, "permessage-deflate; client_max_window_bits;")
+	if d, answer := NegotiateDeflate(&h); d != 0 || answer != "" {
+		t.Errorf("who did not ask CheckUpgrade gets %d %q", d, answer)
+	}
 }
 
 // TestMalformedProtocols: the elements of the list are tokens; an empty list offers none.

@@ -16,9 +16,12 @@ const (
 	finalTail = "\x01\x00\x00\xFF\xFF"
 
 	// finalBlocksMax bounds the blocks of one message that say they are the last. RFC 7692, 7.2.1 allows them anywhere
-	// in it; each sets the inflater up anew, microseconds for a few bits. Senders that make them at all make one.
+	// in it; each sets the inflater up anew, microseconds for 10 bits. Senders that make them at all make one.
 	finalBlocksMax = 16
 
+	// workAhead bounds how many bytes may be read beyond what came out, and an eighth: blocks without content, of eleven bytes each, set the
+	// inflater's tables up anew, a microsecond each. The library holds back up to a window; the rest is for senders that flush often.
+	workAhead = windowBytes + 64<<10
 	// windowBytes is the farthest that deflate can look back (RFC 1951, section 2).
 	windowBytes = 1 << windowBitsMax
 	// inflateBytesLeast is the least that is asked for to inflate into.
@@ -88,7 +91,8 @@ func (x *Inflater) Release() (buf []byte) {
 	return buf
 }
 
-// inflate fills buf from the compressed payload.
+// inflate fills buf from the compressed payload. One that was cut short is refused, unless the tails happen to complete
+// it: then it is what the receiver of RFC 7692, section 7.2.2 would see too.
 func (x *Inflater) inflate(lim *Limits, text bool, payload []byte) *ProtocolError {
 	x.source = deflateSource{payload: payload}
 	defer func() { x.source = deflateSource{} }()
@@ -96,23 +100,20 @@ func (x *Inflater) inflate(lim *Limits, text bool, payload []byte) *ProtocolErro
 	if x.flate == nil {
 		x.flate = flate.NewReader(&x.source)
 	}
-	end := len(payload) + len(syncTail)
-	for range finalBlocksMax {
+	for range finalBlocksMax + 1 {
 		x.restart()
 		if perr := x.stream(lim, text); perr != nil {
 			return perr
 		}
-		// A last block of the peer's own ends before the tail, and the message goes on after it; ours ends at its end. The
-		// library reads no byte more than it decodes.
-		switch used := x.source.at; {
-		case used == end, used == end+len(finalTail):
-			if x.utf8Open > 0 {
-				return errTextUTF8
-			}
-			return nil
-		case used > end:
-			return errDeflateData
+		// A last block of the peer's own ends earlier, and the message goes on after it. The library reads no byte more
+		// than it decodes.
+		if x.source.at < len(payload)+len(syncTail+finalTail) {
+			continue
 		}
+		if x.utf8Open > 0 {
+			return errTextUTF8
+		}
+		return nil
 	}
 	return errDeflateBlocks
 }
@@ -129,6 +130,7 @@ func (x *Inflater) restart() {
 func (x *Inflater) stream(lim *Limits, text bool) *ProtocolError {
 	for {
 		dst, full := x.room(lim)
+		x.source.most = len(x.buf) + len(x.buf)/8 + workAhead
 		n, err := x.flate.Read(dst)
 		if n > 0 {
 			if full {
@@ -148,6 +150,8 @@ func (x *Inflater) stream(lim *Limits, text bool) *ProtocolError {
 		case err == nil:
 		case errors.Is(err, io.EOF):
 			return nil
+		case errors.Is(err, errWorkAhead):
+			return errDeflateBlocks
 		default:
 			return errDeflateData
 		}
@@ -180,10 +184,17 @@ func (x *Inflater) room(lim *Limits) (dst []byte, full bool) {
 type deflateSource struct {
 	payload []byte
 	at      int // of the next byte
+	most    int // beyond which nothing is given
 }
+
+// errWorkAhead ends a stream that costs far more to read than comes out.
+var errWorkAhead = errors.New("wsframe: deflate that makes nothing")
 
 // Read gives the next bytes.
 func (s *deflateSource) Read(p []byte) (n int, err error) {
+	if s.at > s.most {
+		return 0, errWorkAhead
+	}
 	if s.at < len(s.payload) {
 		n = copy(p, s.payload[s.at:])
 	} else if tail := s.at - len(s.payload); tail < len(syncTail+finalTail) {
@@ -197,6 +208,9 @@ func (s *deflateSource) Read(p []byte) (n int, err error) {
 
 // ReadByte gives the next byte. It is what keeps the library from reading ahead.
 func (s *deflateSource) ReadByte() (byte, error) {
+	if s.at > s.most {
+		return 0, errWorkAhead
+	}
 	if s.at < len(s.payload) {
 		s.at++
 		return s.payload[s.at-1], nil

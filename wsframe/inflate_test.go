@@ -176,8 +176,8 @@ func TestInflateRefuses(t *testing.T) {
 		{name: "distance beyond the beginning", payload: "\xf2\x00\x11\x00\x00", want: "deflate-data 1007"},
 		{name: "last block, then nothing of the tail's block", payload: "\xf3\x48\xcd\xc9\xc9\x07\x00", want: "deflate-data 1007"},
 		{name: "last block, then another that refers to it", payload: "\xf3\x48\xcd\xc9\xc9\x07\x00" + "\x02\x11\x00\x00"},
-		{name: "16 last blocks", payload: strings.Repeat("\x03\x00", 15) + "\x00"},
-		{name: "17 last blocks", payload: strings.Repeat("\x03\x00", 16) + "\x00", want: "too-many-final-blocks 1008"},
+		{name: "16 last blocks", payload: strings.Repeat("\x03\x00", 16) + "\x00"},
+		{name: "17 last blocks", payload: strings.Repeat("\x03\x00", 17) + "\x00", want: "too-many-final-blocks 1008"},
 		{name: "at the limit", op: Binary, payload: deflated(t, strings.Repeat("x", 1000))},
 		{name: "one byte beyond", op: Binary, payload: deflated(t, strings.Repeat("x", 1001)), want: "message-too-big 1009"},
 		{name: "far beyond", op: Binary, payload: deflated(t, strings.Repeat("x", 1_000_000)), want: "message-too-big 1009"},
@@ -253,6 +253,9 @@ func TestCompressedBytesAreBounded(t *testing.T) {
 		{name: "plain", frames: [][]byte{masked(Binary, false, strings.Repeat("x", 1001))}, want: "message-too-big 1009"},
 		{name: "plain after compressed", want: "message-too-big 1009", frames: [][]byte{
 			compressedFrame(Binary, true, "\x00"), masked(Binary, false, strings.Repeat("x", 1001)),
+		}},
+		{name: "plain after compressed fragments", want: "message-too-big 1009", frames: [][]byte{
+			compressedFrame(Binary, false, "\x00"), compressedFrame(Continuation, true, ""), masked(Binary, false, strings.Repeat("x", 1001)),
 		}},
 	} {
 		if _, reason := inflateAll(t, lim, c.frames...); reason != c.want {
@@ -343,19 +346,17 @@ func TestInflaterForgets(t *testing.T) {
 // says: append the tail and decompress.
 func referenceInflate(payload []byte, limit int) (out []byte, err error) {
 	r := bytes.NewReader(append(bytes.Clone(payload), syncTail+finalTail...))
-	for range finalBlocksMax {
+	for range finalBlocksMax + 1 {
 		inflater := reference.NewReaderDict(r, out[max(0, len(out)-windowBytes):])
 		more, err := io.ReadAll(io.LimitReader(inflater, int64(limit-len(out)+1)))
 		out = append(out, more...)
-		switch left := r.Len(); {
+		switch {
 		case len(out) > limit:
 			return nil, errMessageTooBig
 		case err != nil:
 			return nil, errDeflateData
-		case left == 0, left == len(finalTail):
+		case r.Len() == 0:
 			return out, nil
-		case left < len(finalTail):
-			return nil, errDeflateData
 		}
 	}
 	return nil, errDeflateBlocks

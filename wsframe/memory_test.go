@@ -5,6 +5,7 @@
 package wsframe
 
 import (
+	"encoding/binary"
 	"errors"
 	"runtime"
 	"testing"
@@ -21,9 +22,10 @@ func allocated(f func()) (total, held uint64) {
 	return after.TotalAlloc - before.TotalAlloc, after.HeapAlloc - min(after.HeapAlloc, before.HeapAlloc)
 }
 
-// announced is the header of a masked binary frame with so many bytes of payload.
-func announced(bytes int) []byte {
-	return append(appendHeader(nil, Binary, true, bytes, bitMask), 1, 2, 3, 4)
+// announced is the header of a masked binary frame with so many bytes of payload, more than 65535.
+func announced(bytes uint64) []byte {
+	header := binary.BigEndian.AppendUint64([]byte{bitFin | byte(Binary), bitMask | length64}, bytes)
+	return append(header, 1, 2, 3, 4)
 }
 
 // TestAnnouncedBytesCostNothing: 14 bytes that announce as much as 63 bits can say are refused, or waited for if they are
@@ -32,13 +34,13 @@ func TestAnnouncedBytesCostNothing(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		max    int
-		length int
+		length uint64
 		err    error
 	}{
 		{name: "8 EiB against a limit", max: 64 << 10, length: 1<<63 - 1, err: errMessageTooBig},
 		{name: "8 EiB without a limit", length: 1<<63 - 1, err: errMessageTooBig},
-		{name: "1 TiB within the limit", max: 1 << 41, length: 1 << 40},
-		{name: "1 TiB without a limit", length: 1 << 40},
+		{name: "1 GiB within the limit", max: 1 << 30, length: 1 << 30},
+		{name: "1 GiB without a limit", length: 1 << 30},
 	} {
 		for _, deflate := range []bool{false, true} {
 			lim := &Limits{MessageBytesMax: c.max, Deflate: deflate}

@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"bytes"
 	"os"
 	"strings"
 	"testing"
@@ -29,6 +30,21 @@ func TestEmbeddedFilesAreTheShippedOnes(t *testing.T) {
 				t.Errorf("embedded %s differs from the file: %d bytes, want %d", test.file, len(test.got), len(want))
 			}
 		})
+	}
+}
+
+// npm publishes this folder alone, so it has a copy of the licence, which must stay one.
+func TestPackageCarriesTheLicence(t *testing.T) {
+	own, err := os.ReadFile("LICENSE")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile("../LICENSE")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(own, want) {
+		t.Error("client/LICENSE differs from LICENSE")
 	}
 }
 

@@ -368,6 +368,8 @@ export class PulsewheelClient {
   #handleProtocol(message, first) {
     switch (message?.type) {
       case "heartbeat": {
+        // Whoever asked for another mode gets none from the server: this is somebody's telemetry.
+        if (this.#asksForOther()) return false;
         const { ts } = message;
         const echo = typeof ts === "number" || (typeof ts === "string" && ts.length <= 64) ? { ts } : {};
         this.#counts.serverBeats++;
@@ -376,6 +378,7 @@ export class PulsewheelClient {
         return true;
       }
       case "heartbeat_ack": {
+        if (this.#counts.beatsSent === 0) return false;
         this.#counts.acks++;
         // Only the first answer to a beat of this connection is a measurement.
         const rtt = this.#beatsOut.delete(message.ts) ? now() - message.ts : undefined;
@@ -397,6 +400,8 @@ export class PulsewheelClient {
 
   /** A socket that has begun to close would swallow what is sent. */
   #isOpen() { return this.#state === "open" && this.#socket.readyState === OPEN; }
+
+  #asksForOther() { return /^(?:ping|none)$/.test(this.#url.searchParams.get("heartbeat") ?? ""); }
 
   #asksForText() { return this.#url.searchParams.get("heartbeat") === "text"; }
 

@@ -35,6 +35,16 @@ export function check(name, holds, detail = "") {
 export const failures = () => results.filter((holds) => !holds).length;
 export const checks = () => results.length;
 
+/** Counts of times in bins of widthMs from 0 on; what lies beyond the last bin is left out. */
+export function histogram(times, widthMs, bins) {
+  const counts = new Array(bins).fill(0);
+  for (const time of times) {
+    const bin = Math.floor(time / widthMs);
+    if (bin >= 0 && bin < bins) counts[bin]++;
+  }
+  return counts;
+}
+
 export async function freePort() {
   const listener = createTCPServer().listen(0, "127.0.0.1");
   await once(listener, "listening");
@@ -152,6 +162,9 @@ export class Tabs {
     const { sessionId } = await this.#send("Target.attachToTarget", { targetId, flatten: true });
     return {
       activate: () => this.#send("Target.activateTarget", { targetId }),
+      // As browsers freeze hidden tabs to save memory: no script runs, whatever happens.
+      freeze: () => this.#send("Page.setWebLifecycleState", { state: "frozen" }, sessionId),
+      thaw: () => this.#send("Page.setWebLifecycleState", { state: "active" }, sessionId),
       evaluate: async (expression) => (await this.#send("Runtime.evaluate", { expression, returnByValue: true }, sessionId)).result.value,
     };
   }

@@ -243,3 +243,14 @@ test("a listener that throws stops neither the others nor the heartbeat", async 
   assert.equal(later, 1);
   assert.deepEqual(told, ["mine", "mine"]);
 });
+
+test("a heartbeat message is the application's where the server sends none", (t) => {
+  const w = world(t);
+  const client = w.opened({ heartbeatMode: "ping", heartbeatInterval: 0 });
+  const seen = [];
+  client.on("message", ({ data }) => seen.push(data));
+  w.socket.message('{"type":"heartbeat","bpm":71}');
+  w.socket.message('{"type":"heartbeat_ack"}');
+  assert.deepEqual(seen, ['{"type":"heartbeat","bpm":71}', '{"type":"heartbeat_ack"}']);
+  assert.deepEqual(w.socket.sent, []);
+});

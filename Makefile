@@ -17,9 +17,13 @@ LOAD_PORT        ?= 18080
 ADMIN_PORT       ?= 18081
 RUN_ARGS         ?=
 PEERS_ROUNDS     ?= 3
-PEERS_DURATION   ?= 10s
+PEERS_DURATION   ?= 2s
 PEERS_SCENARIOS  ?=
 PEERS_SERVERS    ?=
+PEERS_ARGS       ?=
+FLEET_ARGS       ?=
+PACKAGES         ?= ./...
+COMMITS_ROUNDS   ?= 6
 
 # Linux is what the server is built for; kqueue systems are kept compiling.
 LINUX_ARCHS   = amd64 arm64 riscv64
@@ -39,10 +43,10 @@ endif
 GO_FILES = $(shell find . -name node_modules -prune -o -name '*.go' -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run demo test test-client race fuzz bench benchstat bench-peers test-peers load lint fmt fmt-check tidy tidy-check vet cross marks check integration clean
+.PHONY: help build run demo test test-client race fuzz bench benchstat bench-commits bench-peers test-peers load fleet lint fmt fmt-check tidy tidy-check vet cross marks check integration clean
 
 help: ## Show the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Compile the server to bin/pulsewheel
 	$(GO) build -trimpath -o bin/pulsewheel ./cmd/pulsewheel
@@ -78,15 +82,20 @@ bench: ## Run the benchmarks matching BENCH (all), BENCH_COUNT times (1)
 benchstat: ## Compare two saved outputs of `make bench`: make benchstat OLD=a.txt NEW=b.txt
 	$(BENCHSTAT) $(OLD) $(NEW)
 
+# The test binaries of both take turns, so that the machine's moods befall both alike.
+bench-commits: ## Compare the benchmarks of two commits: make bench-commits OLD=HEAD~1 [NEW=HEAD] [BENCH=Wheel PACKAGES=./timingwheel]
+	$(GO) run ./bench commits --packages '$(PACKAGES)' --bench '$(BENCH)' --rounds $(COMMITS_ROUNDS) --results bin/commits $(or $(OLD),HEAD) $(NEW)
+	$(BENCHSTAT) bin/commits/old.txt bin/commits/new.txt
+
 # Both need node and npm, the comparison a C compiler as well. What it measures is worth
 # something on an otherwise idle machine only. PEERS_SCENARIOS and PEERS_SERVERS are lists
 # with commas, empty for all; bin/peers/report --help names them.
-bench-peers: build bench/peers/ws/node_modules ## Compare with other servers, PEERS_ROUNDS (3) times in rotation: 2 hours, writes bench/results
+bench-peers: build bench/peers/ws/node_modules ## Compare with other servers, PEERS_ROUNDS (3) times in rotation: 40 minutes, writes bench/results (PEERS_ARGS=--quick: 5)
 	$(GO) build -trimpath -o bin/bench ./bench
 	$(GO) build -trimpath -o bin/floor ./bench/floor
 	$(CC) -O2 -o bin/floor-c bench/floor/floor.c
 	cd bench/peers && $(GO) build -trimpath -o ../../bin/peers/ ./...
-	bin/peers/report --rounds $(PEERS_ROUNDS) --duration $(PEERS_DURATION) --scenarios '$(PEERS_SCENARIOS)' --servers '$(PEERS_SERVERS)'
+	bin/peers/report --rounds $(PEERS_ROUNDS) --duration $(PEERS_DURATION) --scenarios '$(PEERS_SCENARIOS)' --servers '$(PEERS_SERVERS)' $(PEERS_ARGS)
 
 test-peers: bench/peers/ws/node_modules ## Test the other servers and the report that compares them
 	cd bench/peers && $(GO) test -tags integration ./...
@@ -100,16 +109,22 @@ load: build ## Start a server and drive it with each scenario of the load harnes
 	@set -e; target=ws://127.0.0.1:$(LOAD_PORT)/ws; \
 	bin/pulsewheel serve --echo --heartbeat-interval 2s --heartbeat-timeout 6s \
 		--listen 127.0.0.1:$(LOAD_PORT) --admin-listen 127.0.0.1:$(ADMIN_PORT) & server=$$!; \
+	admin="--admin http://127.0.0.1:$(ADMIN_PORT)"; \
 	trap 'kill $$server 2>/dev/null; wait $$server' EXIT; \
 	tries=0; until bin/bench idle --target $$target --connections 1 --duration 10ms --settle 0s >/dev/null 2>&1; do \
 		tries=$$((tries + 1)); \
 		[ $$tries -lt 50 ] && kill -0 $$server || { echo "the server doesn't answer at $$target" >&2; exit 1; }; \
 		sleep 0.1; \
 	done; \
-	for scenario in idle heartbeat echo storm; do \
+	for scenario in idle heartbeat echo storm "broadcast $$admin" "churn $$admin" "hostile $$admin --factor 0"; do \
 		echo "== $$scenario"; \
 		bin/bench $$scenario --target $$target --connections $(LOAD_CONNECTIONS) --duration $(LOAD_DURATION) --pid $$server; \
 	done
+
+# 200,000 connections take 3 GB of memory, a million (FLEET_ARGS="--connections 1000000 --interval 90s --duration 3m") 10.
+fleet: build ## Hold 200,000 connections in many server and client processes on this machine, for 4 minutes
+	$(GO) build -trimpath -o bin/bench ./bench
+	bin/bench fleet --server bin/pulsewheel --bytes-most 150 $(FLEET_ARGS)
 
 lint: ## Run the linters of .golangci.yml
 	$(GOLANGCI_LINT) run ./...
@@ -149,10 +164,12 @@ check: fmt-check tidy-check vet lint race cross marks ## Everything a change mus
 
 # Tests behind the build tag `integration` need programs that a fresh machine may
 # lack: HAProxy for two nodes behind a proxy, node and npm for the `ws` package,
-# Chromium for the page. Such a test fails, and doesn't skip, when its program is
+# Chromium for the pages, Prometheus for rules and alerts, ip(8) for a network that
+# is cut. One package at a time: two of them share node_modules. Such a test fails, and doesn't skip, when its program is
 # missing; .ci/run installs them.
-integration: build ## Run the tests that need HAProxy, node or a browser as well
-	$(GO) test -tags integration -count 1 ./client/e2e ./deploy/haproxy
+integration: build ## Run the tests that need HAProxy, Prometheus, node or a browser as well
+	$(GO) test -tags integration -count 1 -p 1 ./client/e2e ./monitor/e2e ./deploy/haproxy ./deploy/prometheus
+	$(GO) test -tags integration -count 1 -run TestUnreachable ./server
 
 clean: ## Remove what was built
 	rm -rf bin

@@ -32,6 +32,7 @@ type admin struct {
 // adminStats is what is read of /api/v1/stats.
 type adminStats struct {
 	Active   int            `json:"active"`
+	Expired  int            `json:"expired"`
 	Closed   map[string]int `json:"closed_by_reason"`
 	Rejected map[string]int `json:"rejected_by_reason"`
 }
@@ -58,10 +59,7 @@ func newAdmin(base string) *admin {
 func (a *admin) get(path string) ([]byte, error) {
 	r, err := a.client.Get(a.base + path)
 	if err != nil {
-		if failed, ok := errors.AsType[*url.Error](err); ok {
-			err = failed.Err // the URL is in our own sentence
-		}
-		return nil, fmt.Errorf("%w: %s%s: %w", errAdmin, a.base, path, err)
+		return nil, a.refused(path, err)
 	}
 	defer r.Body.Close() //nolint:errcheck // it was read
 	if r.StatusCode != http.StatusOK {
@@ -72,6 +70,14 @@ func (a *admin) get(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %s%s: %w", errAdmin, a.base, path, err)
 	}
 	return body, nil
+}
+
+// refused is the error of a question that was not answered at all.
+func (a *admin) refused(path string, err error) error {
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		err = failed.Err // the URL is in our own sentence
+	}
+	return fmt.Errorf("%w: %s%s: %w", errAdmin, a.base, path, err)
 }
 
 // stats asks for the counts of connections.

@@ -37,14 +37,25 @@ type attackers struct {
 	results map[string]*result
 }
 
-// result is what became of the peers of one kind.
+// result is what became of the peers of one kind, those of one process or of all.
 type result struct {
-	begun   int
-	ends    map[string]int // how they ended, how often
-	wrong   map[string]int // the ends that were not wanted
-	early   int            // ended before the limit, where it is exact
-	overdue int            // not ended in time
-	longest int64          // from the mark to the end, ns
+	Begun   int
+	Ends    map[string]int // how they ended, how often
+	Wrong   map[string]int // the ends that were not wanted
+	Early   int            // ended before the limit, where it is exact
+	Overdue int            // not ended in time
+	Longest int64          // from the mark to the end, ns
+}
+
+func newResult() *result { return &result{Ends: map[string]int{}, Wrong: map[string]int{}} }
+
+func (r *result) add(other *result) {
+	r.Begun += other.Begun
+	r.Ends = joined(r.Ends, other.Ends)
+	r.Wrong = joined(r.Wrong, other.Wrong)
+	r.Early += other.Early
+	r.Overdue += other.Overdue
+	r.Longest = max(r.Longest, other.Longest)
 }
 
 // newAttackers has the hostile peers come from now on, so many a second (0: at once).
@@ -55,7 +66,7 @@ func newAttackers(c *client, o *options) *attackers {
 	}
 	for _, name := range o.kinds {
 		a.kinds = append(a.kinds, kindNamed(name, c, o))
-		a.results[name] = &result{ends: map[string]int{}, wrong: map[string]int{}}
+		a.results[name] = newResult()
 	}
 	now := c.clock()
 	a.alarms = newAlarms(now, a.ring)
@@ -88,8 +99,8 @@ func (a *attackers) ring(i int, at int64) {
 	case k.phase != open && p.kind.headBytes == 0:
 		a.client.end(i, errTimeout)
 	default:
-		a.result(i).overdue++
-		a.leave(i, "still open", at)
+		a.result(i).Overdue++
+		a.leave(i, at)
 	}
 }
 
@@ -99,7 +110,7 @@ func (a *attackers) come(i int, at int64) {
 		return
 	}
 	p := a.of(i)
-	a.result(i).begun++
+	a.result(i).Begun++
 	a.here++
 	a.most = max(a.most, a.here)
 	p.least, p.mark, p.due, p.taken = at, at, at+int64(a.opening), 0
@@ -148,6 +159,10 @@ func (a *attackers) opened(i int, at int64) {
 	k.mute, k.deaf = true, p.kind.deaf
 	p.least = at // its bytes go out only now
 	a.from(p, at)
+	if a.stopped && p.due == never { // its upgrade took until the others of its kind had been sent home
+		a.leave(i, at)
+		return
+	}
 	a.next(i, at)
 	if len(p.kind.first) > 0 {
 		a.client.send(i, p.kind.first)
@@ -193,12 +208,12 @@ func (a *attackers) ended(i int, was phase, why error, at int64) {
 	took := at - p.mark
 	switch {
 	case !counted || !p.kind.wanted(why):
-		r.wrong[end]++
+		r.Wrong[end]++
 	case p.kind.exact && at-p.least < int64(p.kind.limit)-earlyBy:
-		r.early++
+		r.Early++
 	}
 	if counted {
-		r.longest = max(r.longest, took)
+		r.Longest = max(r.Longest, took)
 	}
 	a.gone(i, end, at)
 }
@@ -207,21 +222,21 @@ func (a *attackers) ended(i int, was phase, why error, at int64) {
 func (a *attackers) finish(now int64) {
 	for n := range a.all {
 		if i := a.client.members + n; a.client.conns[i].phase != closed {
-			a.result(i).overdue++
-			a.leave(i, "still open", now)
+			a.result(i).Overdue++
+			a.leave(i, now)
 		}
 	}
 }
 
 // leave ends a peer from our side.
-func (a *attackers) leave(i int, end string, at int64) {
+func (a *attackers) leave(i int, at int64) {
 	a.client.shut(i, poller.Reset)
-	a.gone(i, end, at)
+	a.gone(i, "still open", at)
 }
 
 // gone counts an end, and has the peer come again.
 func (a *attackers) gone(i int, end string, at int64) {
-	a.result(i).ends[end]++
+	a.result(i).Ends[end]++
 	a.here--
 	if a.again > 0 && !a.stopped {
 		a.alarms.set(i, at+int64(a.again))
@@ -236,7 +251,7 @@ func (a *attackers) stop(now int64) {
 	for n := range a.all {
 		i := a.client.members + n
 		if a.client.conns[i].phase != closed && a.all[n].due == never {
-			a.leave(i, "still open", now)
+			a.leave(i, now)
 		}
 	}
 }

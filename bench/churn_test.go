@@ -37,7 +37,10 @@ func TestChurn(t *testing.T) {
 	if most := o.number(t, "server_active_most"); most <= 20 {
 		t.Errorf("%v connections at most: the visitors were not seen", most)
 	}
-	for _, key := range []string{"expired_behind_timeout_max_us", "back_after_seconds", "server_heap_objects_after", "server_goroutines_before", "beats"} {
+	if _, ok := o.json["expired_behind_timeout_max_us"]; ok == o.withheld("expired_behind_timeout_max_us") {
+		t.Errorf("expiry is there: %v, withheld %v", ok, o.json["withheld"])
+	}
+	for _, key := range []string{"back_after_seconds", "server_heap_objects_after", "server_goroutines_before", "beats"} {
 		o.number(t, key)
 	}
 	if n := o.number(t, "connections"); n != 20 {
@@ -95,17 +98,17 @@ func TestVisitorsKeepThePlan(t *testing.T) {
 	c.target.address, c.clock = "nowhere", func() int64 { return 0 } // no address, so no connect succeeds
 	v := newVisitors(c, o)
 	v.arrive(int64(2500 * time.Millisecond))
-	if v.begun != 3 || total(v.failures) != 3 || v.unplaced != 0 {
-		t.Errorf("%d begun, %v failed, %d without a slot; want 3, 3, 0", v.begun, v.failures, v.unplaced)
+	if v.Begun != 3 || total(v.Failures) != 3 || v.Unplaced != 0 {
+		t.Errorf("%d begun, %v failed, %d without a slot; want 3, 3, 0", v.Begun, v.Failures, v.Unplaced)
 	}
 	v.free = nil
 	v.arrive(int64(4500 * time.Millisecond))
-	if v.begun != 5 || v.unplaced != 2 {
-		t.Errorf("%d begun, %d without a slot; want 5 and 2", v.begun, v.unplaced)
+	if v.Begun != 5 || v.Unplaced != 2 {
+		t.Errorf("%d begun, %d without a slot; want 5 and 2", v.Begun, v.Unplaced)
 	}
 	v.stop()
 	v.arrive(int64(time.Minute))
-	if v.begun != 5 {
-		t.Errorf("%d begun after the end, want 5", v.begun)
+	if v.Begun != 5 {
+		t.Errorf("%d begun after the end, want 5", v.Begun)
 	}
 }

@@ -93,17 +93,32 @@ type client struct {
 	opens   opens
 	keptAt  int64 // of the last housekeeping
 	tally   tally
+
+	// While the client's own lateness is probed (calibrate.go).
+	late     *histogram // nil: it isn't
+	probeDue int64
 }
 
 // tally counts what became of the connections since the client was made.
 type tally struct {
-	started  int // connects begun, retries included
-	opened   int // upgrades completed
-	failed   int // opens that did not complete
-	active   int // open now
-	lost     int // open connections that the server ended
-	failures map[string]int
-	losses   map[string]int
+	Started  int // connects begun, retries included
+	Opened   int // upgrades completed
+	Failed   int // opens that did not complete
+	Active   int // open now
+	Lost     int // open connections that the server ended
+	Failures map[string]int
+	Losses   map[string]int
+}
+
+// add is for the tally of another process.
+func (t *tally) add(other tally) {
+	t.Started += other.Started
+	t.Opened += other.Opened
+	t.Failed += other.Failed
+	t.Active += other.Active
+	t.Lost += other.Lost
+	t.Failures = joined(t.Failures, other.Failures)
+	t.Losses = joined(t.Losses, other.Losses)
 }
 
 func newClient(o *options) (*client, error) {
@@ -118,7 +133,7 @@ func newClient(o *options) (*client, error) {
 		limits: wsframe.Limits{Client: true, MessageBytesMax: messageBytesMax},
 		poller: p, events: make([]poller.Event, eventsPerWait), buf: make([]byte, readBytes),
 		conns: make([]conn, o.connections+o.guests), members: o.connections,
-		tally: tally{failures: map[string]int{}, losses: map[string]int{}},
+		tally: tally{Failures: map[string]int{}, Losses: map[string]int{}},
 	}
 	_, _ = rand.Read(c.key[:])  // never fails: the program would end
 	_, _ = rand.Read(c.mask[:]) // likewise
@@ -144,10 +159,16 @@ func (c *client) run(deadline int64, done func() bool) error {
 				c.progress(now)
 			}
 		}
+		if c.late != nil {
+			c.probe(now)
+		}
 		if now >= deadline || (done != nil && done()) {
 			return nil
 		}
 		wake := min(deadline, c.keptAt+housekeeping)
+		if c.late != nil {
+			wake = min(wake, c.probeDue)
+		}
 		if c.pacer != nil {
 			wake = min(wake, c.pacer.serve(c, now))
 		}
@@ -332,12 +353,12 @@ func (c *client) end(i int, why error) {
 	}
 	reason := describe(why)
 	if was != open {
-		c.tally.failed++
-		c.tally.failures[reason]++
+		c.tally.Failed++
+		c.tally.Failures[reason]++
 		return
 	}
-	c.tally.lost++
-	c.tally.losses[reason]++
+	c.tally.Lost++
+	c.tally.Losses[reason]++
 	if c.hooks.lost != nil {
 		c.hooks.lost(i, c.clock())
 	}
@@ -376,7 +397,7 @@ func (c *client) shut(i int, how func(fd int) error) {
 		return
 	case c.isGuest(i): // not counted
 	case k.phase == open:
-		c.tally.active--
+		c.tally.Active--
 	default:
 		c.opens.pending--
 	}

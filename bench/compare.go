@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -16,22 +15,10 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 )
 
-const (
-	// readyWithin is how long a server may take until it accepts connections.
-	readyWithin = 10 * time.Second
-	// readyLook is how often that is tried.
-	readyLook = 20 * time.Millisecond
-	// endWithin is how long a server may take to end after SIGTERM.
-	endWithin = 10 * time.Second
-)
-
-var (
-	errServer      = errors.New("server")
-	errInterrupted = errors.New("interrupted")
-)
+// againSuffix is added to the name of the first server when it takes part a second time.
+const againSuffix = "-again"
 
 // contestant is one server of a comparison.
 type contestant struct {
@@ -87,6 +74,7 @@ func compare(args []string, stdout, stderr io.Writer) error {
 	fs.SetOutput(io.Discard) // an error becomes one line of ours
 	servers := fs.String("servers", "", "`NAME=COMMAND,...`; {addr} in a command is replaced by 127.0.0.1:PORT, {port} by PORT")
 	rounds := fs.Int("rounds", 5, "how often each server has its turn")
+	control := fs.Bool("control", false, "the first server takes part a second time: a difference counts only beyond what its two turns differ by")
 	path := fs.String("path", "/ws", "path of the servers' endpoint")
 	jsonFile := fs.String("json", "", "writes all figures as one JSON object to this `file`; - is standard output")
 	if err := parseFlags(fs, args, stderr); err != nil {
@@ -103,8 +91,12 @@ func compare(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if *control {
+		list = append(list, contestant{name: list[0].name + againSuffix, command: list[0].command})
+	}
 	c := &comparison{servers: list, rounds: *rounds, path: *path, scenario: sc, args: fs.Args()[1:], stderr: stderr}
 	c.results = newResults(sc.name, list)
+	c.results.control = *control
 	if err := c.checkArgs(); err != nil {
 		return err
 	}
@@ -122,8 +114,12 @@ func (c *comparison) checkArgs() error {
 			return fmt.Errorf("%w: --%s is set by compare for each server", errUsage, name)
 		}
 	}
-	_, err := parseOptions(c.scenario, c.scenarioArgs("ws://127.0.0.1:1"+c.path, os.Getpid(), "-"), c.stderr)
-	return err
+	o, err := parseOptions(c.scenario, c.scenarioArgs("ws://127.0.0.1:1"+c.path, os.Getpid(), "-"), c.stderr)
+	if err != nil {
+		return err
+	}
+	c.results.paced = o.rate > 0
+	return nil
 }
 
 func (c *comparison) scenarioArgs(url string, pid int, file string) []string {
@@ -186,69 +182,4 @@ func (c *comparison) runOne(ctx context.Context, i int) (err error) {
 func lastLine(text string) string {
 	text = strings.TrimSpace(text)
 	return text[strings.LastIndexByte(text, '\n')+1:]
-}
-
-// runningServer is a server that was started for one run.
-type runningServer struct {
-	cmd     *exec.Cmd
-	address string
-	output  bytes.Buffer // what it said; read after exited only
-	exited  chan struct{}
-}
-
-// startServer starts a command on a free port and waits until somebody listens there.
-func startServer(ctx context.Context, command []string) (*runningServer, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	s := &runningServer{address: l.Addr().String(), exited: make(chan struct{})}
-	if err := l.Close(); err != nil {
-		return nil, err
-	}
-	_, port, _ := net.SplitHostPort(s.address)
-	words := make([]string, len(command))
-	for i, w := range command {
-		words[i] = strings.NewReplacer("{addr}", s.address, "{port}", port).Replace(w)
-	}
-	s.cmd = exec.Command(words[0], words[1:]...)
-	s.cmd.Stdout, s.cmd.Stderr = io.Discard, &s.output
-	if err := s.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("%w: %w", errUsage, err)
-	}
-	go func() {
-		_ = s.cmd.Wait() // that it ended is all that counts
-		close(s.exited)
-	}()
-	deadline := time.NewTimer(readyWithin)
-	defer deadline.Stop()
-	for {
-		if conn, err := net.Dial("tcp", s.address); err == nil {
-			return s, conn.Close()
-		}
-		select {
-		case <-s.exited:
-			return nil, fmt.Errorf("%w: it ended at once: %s", errUsage, lastLine(s.output.String()))
-		case <-deadline.C:
-			return nil, errors.Join(fmt.Errorf("%w: nobody listens on %s after %v", errUsage, s.address, readyWithin), s.end())
-		case <-ctx.Done():
-			return nil, errors.Join(errInterrupted, s.end())
-		case <-time.After(readyLook):
-		}
-	}
-}
-
-// end ends the server by its process id.
-func (s *runningServer) end() error {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM) // fails only if it has ended
-	patience := time.NewTimer(endWithin)
-	defer patience.Stop()
-	select {
-	case <-s.exited:
-		return nil
-	case <-patience.C:
-		_ = s.cmd.Process.Kill() // likewise
-		<-s.exited
-		return fmt.Errorf("%w: did not end within %v of SIGTERM", errServer, endWithin)
-	}
 }

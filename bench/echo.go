@@ -64,6 +64,21 @@ func newEchoer(c *client, o *options) *echoer {
 	return e
 }
 
+// echoFound is what one process found.
+type echoFound struct {
+	Messages, Corrupt, Missing int
+	Silent                     int // connections without an echo in the span
+	Latency                    *histogram
+}
+
+func (f *echoFound) add(other *echoFound) {
+	f.Messages += other.Messages
+	f.Corrupt += other.Corrupt
+	f.Missing += other.Missing
+	f.Silent += other.Silent
+	f.Latency.merge(other.Latency)
+}
+
 func runEcho(s *session) error {
 	o, c := s.opts, s.client
 	if err := s.open(o.connections); err != nil {
@@ -78,45 +93,60 @@ func runEcho(s *session) error {
 	if err := s.rest("warming up", o.settle); err != nil {
 		return err
 	}
-	before, counts := e.total, append([]uint32(nil), e.received...)
-	e.recording = true
-	sp, err := s.span("echoing")
+	var before int
+	var counts []uint32
+	sp, err := s.span("echoing", func() {
+		before, counts, e.recording = e.total, append([]uint32(nil), e.received...), true
+	})
 	e.recording = false
 	if err != nil {
 		return err
 	}
-	done := e.total - before
-	silent := 0
+	own := echoFound{Messages: e.total - before, Latency: e.latency}
 	for i, n := range counts {
 		if c.isOpen(i) && e.received[i] == n {
-			silent++
+			own.Silent++
 		}
 	}
 	if err := s.countSyscalls(func() int { return e.total }); err != nil {
 		return err
 	}
-	missing, err := e.finish()
+	if own.Missing, err = e.finish(); err != nil {
+		return err
+	}
+	own.Corrupt = e.corrupt
+	all, err := collect(s, &sp, own)
 	if err != nil {
 		return err
 	}
-	r := s.report
-	lat := e.latency.latencies()
-	r.LatencyUs, r.latencyOf = &lat, "echo"
-	r.add("messages", float64(done))
-	r.add("messages_per_second", float64(done)/sp.seconds())
-	r.add("size_bytes", float64(o.size))
-	s.perOperation(sp, "echo", done)
-	s.judgeClient(sp, "the rate")
-	if o.rate > 0 && float64(done) < rateReached*o.rate*sp.seconds() {
-		r.note("%.0f messages a second were asked for, %.0f came back in time", o.rate, float64(done)/sp.seconds())
-	}
-	r.add("corrupt", float64(e.corrupt))
-	r.add("unanswered", float64(missing))
-	r.require(done > 0, "no message came back: does the server echo?")
-	r.require(e.corrupt == 0, "%d messages came back changed", e.corrupt)
-	r.require(missing == 0, "%d messages were not answered within %v", missing, drainFor)
-	r.require(done == 0 || o.rate > 0 || silent == 0, "%d connections got no echo in the span", silent)
+	all.fill(s, sp)
 	return nil
+}
+
+// fill writes the report.
+func (f *echoFound) fill(s *session, sp span) {
+	o, r := s.whole, s.report
+	lat := f.Latency.latencies()
+	rate := float64(f.Messages) / sp.seconds()
+	r.LatencyUs, r.latencyOf = &lat, "echo"
+	r.add("messages", float64(f.Messages))
+	r.add("messages_per_second", rate)
+	r.add("size_bytes", float64(o.size))
+	s.perOperation(sp, "echo", f.Messages)
+	limits := dependents{what: "echo", latencies: []timed{{lat.P99, []string{latencyKey}}}}
+	if o.rate == 0 { // else the rate is what was asked for, or a note says that it wasn't reached
+		limits.rates = []string{"messages_per_second"}
+	}
+	s.calibrate(sp, limits)
+	if o.rate > 0 && rate < rateReached*o.rate {
+		r.note("%.0f messages a second were asked for, %.0f came back in time", o.rate, rate)
+	}
+	r.add("corrupt", float64(f.Corrupt))
+	r.add("unanswered", float64(f.Missing))
+	r.require(f.Messages > 0, "no message came back: does the server echo?")
+	r.require(f.Corrupt == 0, "%d messages came back changed", f.Corrupt)
+	r.require(f.Missing == 0, "%d messages were not answered within %v", f.Missing, drainFor)
+	r.require(f.Messages == 0 || o.rate > 0 || f.Silent == 0, "%d connections got no echo in the span", f.Silent)
 }
 
 // startClosedLoop puts the messages in flight; each answer then sends the next.
@@ -191,7 +221,7 @@ func (e *echoer) finish() (int, error) {
 				have++
 			}
 		}
-		err := c.run(c.clock()+int64(drainFor), func() bool { return have >= want || c.tally.active == 0 })
+		err := c.run(c.clock()+int64(drainFor), func() bool { return have >= want || c.tally.Active == 0 })
 		return want - have, err
 	}
 	e.pacer.stop(c.clock())

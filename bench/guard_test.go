@@ -33,6 +33,19 @@ type guard struct {
 	noBeatsFrom int  // sends no beats while it has had so many
 }
 
+// broadcasting is how a test's server broadcasts, or fails to. The zero value can't.
+type broadcasting struct {
+	can      bool
+	status   int  // of the answer, instead of 200
+	vague    bool // does not say how many it reached
+	deaf     bool // says so and reaches nobody
+	forgets  bool // leaves one connection out
+	twice    bool // sends everything twice
+	changes  bool // sends something else of the same mark
+	miscount bool // says one more than it reached
+	endsAt   int  // ends everything at this broadcast
+}
+
 // guarded does what the server promises, in times fit for a test.
 func guarded() guard {
 	return guard{
@@ -147,6 +160,7 @@ func (p *peer) end(c net.Conn, why error) {
 		_ = c.Close()
 	}
 	delete(p.conns, c)
+	delete(p.upgraded, c)
 	counts := p.closed
 	if rejected {
 		counts = p.rejected
@@ -172,7 +186,7 @@ func (p *peer) disturbed(from int) bool {
 // disturb keeps an echo waiting.
 func (p *peer) disturb() {
 	if p.disturbed(p.o.guard.slowFrom) {
-		time.Sleep(100 * time.Millisecond) // the fault to be found is a server that is late
+		time.Sleep(300 * time.Millisecond) // the fault to be found is a server that is late
 	}
 }
 
@@ -189,7 +203,54 @@ func (p *peer) admin(t *testing.T) string {
 		_, _ = io.WriteString(w, "# TYPE go_goroutines gauge\ngo_goroutines 7\ngo_memstats_heap_objects 1000\n")
 	})
 	mux.HandleFunc("/debug/pprof/heap", func(http.ResponseWriter, *http.Request) {})
+	if p.o.broadcasting.can {
+		mux.HandleFunc("POST /api/v1/broadcast", p.broadcast)
+	}
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return s.URL
+}
+
+// broadcast sends the body to every connection that has been upgraded, as the admin listener of the server does.
+func (p *peer) broadcast(w http.ResponseWriter, r *http.Request) {
+	b := &p.o.broadcasting
+	body, err := io.ReadAll(r.Body)
+	if err != nil || r.URL.Query().Get("binary") != "1" || r.Header.Get("Content-Type") != "application/octet-stream" {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	if b.status != 0 {
+		w.WriteHeader(b.status)
+		return
+	}
+	if b.vague {
+		_, _ = io.WriteString(w, "{}")
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.broadcasts++
+	first := p.broadcasts == 1 // by which the harness sees that it can
+	if b.endsAt == p.broadcasts {
+		go p.kill()
+	}
+	if b.changes && !first {
+		body = body[:len(body)-1]
+	}
+	reached := 0
+	for c := range p.upgraded {
+		if b.deaf || b.forgets && !first && reached == len(p.upgraded)-1 {
+			break
+		}
+		reached++
+		frame := wsframe.AppendFrame(nil, wsframe.Binary, body)
+		if b.twice {
+			frame = append(frame, frame...)
+		}
+		_, _ = c.Write(frame)
+	}
+	if b.miscount && !first {
+		reached++
+	}
+	_ = json.NewEncoder(w).Encode(map[string]int{"reached": reached})
 }

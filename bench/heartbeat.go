@@ -35,9 +35,7 @@ type beats struct {
 	total     int     // beats since the beginning
 	recording bool
 	from      int64 // of the span being recorded
-	counts    struct{ beats, late, missed int }
-	bins      []int // beats per binWidth of the span
-	lateness  *histogram
+	beatCounts
 
 	// The client's own beats and their acknowledgements.
 	pacer *pacer
@@ -48,11 +46,28 @@ type beats struct {
 	ack   []byte // frame that acknowledges a server's
 }
 
+// beatCounts are the beats of a span, those of one process or of all.
+type beatCounts struct {
+	Beats, Late, Missed int
+	Bins                []int // beats per binWidth of the span
+	Lateness            *histogram
+}
+
+func (f *beatCounts) add(other *beatCounts) {
+	f.Beats += other.Beats
+	f.Late += other.Late
+	f.Missed += other.Missed
+	for i := range min(len(f.Bins), len(other.Bins)) { // the spans begin together
+		f.Bins[i] += other.Bins[i]
+	}
+	f.Lateness.merge(other.Lateness)
+}
+
 func newBeats(c *client, o *options) *beats {
 	b := &beats{
 		client: c, interval: int64(o.interval), late: int64(o.lateAfter),
 		last: make([]int64, o.connections), acked: make([]int, o.connections),
-		lateness: newHistogram(), rtt: newHistogram(),
+		beatCounts: beatCounts{Lateness: newHistogram()}, rtt: newHistogram(),
 		beat: c.frame(wsframe.Text, []byte(`{"type":"heartbeat"}`)),
 		ack:  c.frame(wsframe.Text, []byte(`{"type":"heartbeat_ack"}`)),
 	}
@@ -92,14 +107,14 @@ func (b *beats) heard(i int, at int64) {
 	if !b.recording {
 		return
 	}
-	b.counts.beats++
-	b.lateness.record(gap - b.interval)
+	b.Beats++
+	b.Lateness.record(gap - b.interval)
 	if gap > b.interval+b.late {
-		b.counts.late++
+		b.Late++
 	}
-	b.counts.missed += skipped(gap, b.interval)
-	if bin := int((at - b.from) / binWidth); bin < len(b.bins) {
-		b.bins[bin]++
+	b.Missed += skipped(gap, b.interval)
+	if bin := int((at - b.from) / binWidth); bin < len(b.Bins) {
+		b.Bins[bin]++
 	}
 }
 
@@ -109,10 +124,10 @@ func skipped(gap, interval int64) int {
 	return max(int(math.Round(float64(gap)/float64(interval)))-1, 0)
 }
 
-// begin starts recording a span of the given length.
+// begin starts recording a span of the given length, with empty counts.
 func (b *beats) begin(length time.Duration) {
 	b.from, b.recording = b.client.clock(), true
-	b.bins = make([]int, int64(length)/binWidth)
+	b.beatCounts = beatCounts{Bins: make([]int, int64(length)/binWidth), Lateness: newHistogram()}
 }
 
 // stop ends the span. Beats that are overdue by now count as missed, though no later one shows the gap.
@@ -121,31 +136,46 @@ func (b *beats) stop() {
 	now := b.client.clock()
 	for i, last := range b.last {
 		if i >= b.first && b.client.isOpen(i) && now-last > b.interval+b.interval/2 {
-			b.counts.missed += max(skipped(now-last, b.interval), 1)
+			b.Missed += max(skipped(now-last, b.interval), 1)
 		}
 	}
 }
 
 // flatness is the smallest, mean and largest count of the bins, and the standard deviation as a share of the mean.
-func (b *beats) flatness() (least int, mean float64, most int, deviation float64) {
-	if len(b.bins) == 0 {
+func (f *beatCounts) flatness() (least int, mean float64, most int, deviation float64) {
+	if len(f.Bins) == 0 {
 		return 0, 0, 0, math.NaN()
 	}
-	least, most = b.bins[0], b.bins[0]
+	least, most = f.Bins[0], f.Bins[0]
 	sum, squares := 0.0, 0.0
-	for _, n := range b.bins {
+	for _, n := range f.Bins {
 		least, most = min(least, n), max(most, n)
 		sum += float64(n)
 		squares += float64(n) * float64(n)
 	}
-	mean = sum / float64(len(b.bins))
-	return least, mean, most, math.Sqrt(max(squares/float64(len(b.bins))-mean*mean, 0)) / mean
+	mean = sum / float64(len(f.Bins))
+	return least, mean, most, math.Sqrt(max(squares/float64(len(f.Bins))-mean*mean, 0)) / mean
+}
+
+// heartbeatFound is what one process found.
+type heartbeatFound struct {
+	Counts  beatCounts
+	Acks    int // of the client's own beats, in the span
+	Unacked int
+	RTT     *histogram
+}
+
+func (f *heartbeatFound) add(other *heartbeatFound) {
+	f.Counts.add(&other.Counts)
+	f.Acks += other.Acks
+	f.Unacked += other.Unacked
+	f.RTT.merge(other.RTT)
 }
 
 func runHeartbeat(s *session) error {
 	o, c := s.opts, s.client
 	b := newBeats(c, o)
-	b.last[0] = c.clock() // it was opened before the hook was there
+	b.last[0] = c.clock() // the leader's was opened before the hook was there
 	if err := s.open(o.connections); err != nil {
 		return err
 	}
@@ -158,62 +188,85 @@ func runHeartbeat(s *session) error {
 	if err := s.rest("first beats", o.interval+o.settle); err != nil {
 		return err
 	}
-	acks := b.acks
-	b.begin(o.duration)
-	sp, err := s.span("beating")
+	own := heartbeatFound{RTT: b.rtt}
+	var acks int
+	sp, err := s.span("beating", func() { acks = b.acks; b.begin(o.duration) })
 	b.stop()
 	if err != nil {
 		return err
 	}
-	acks = b.acks - acks
-	pairs := func() int { return b.total + b.acks }
-	if err := s.countSyscalls(pairs); err != nil {
+	own.Counts, own.Acks = b.beatCounts, b.acks-acks
+	if err := s.countSyscalls(func() int { return b.total + b.acks }); err != nil {
 		return err
 	}
-	unacked := 0
 	if b.pacer != nil {
 		b.pacer.stop(c.clock())
-		unacked, err = c.drain(func() int { return b.pacer.missing(c, func(i int) int { return b.acked[i] }) })
+		own.Unacked, err = c.drain(func() int { return b.pacer.missing(c, func(i int) int { return b.acked[i] }) })
+		if err != nil {
+			return err
+		}
 	}
-	b.fill(s, sp, acks, unacked)
-	return err
+	all, err := collect(s, &sp, own)
+	if err != nil {
+		return err
+	}
+	all.fill(s, sp)
+	return nil
 }
 
 // fill writes the report.
-func (b *beats) fill(s *session, sp span, acks, unacked int) {
-	o, r := s.opts, s.report
-	expected := float64(s.client.tally.active) * sp.seconds() / o.interval.Seconds()
-	if b.counts.beats > 0 {
-		lat := b.lateness.latencies()
-		r.LatencyUs, r.latencyOf = &lat, "behind the interval"
+func (f *heartbeatFound) fill(s *session, sp span) {
+	o, r := s.whole, s.report
+	p99 := f.Counts.fill(r, o, float64(s.total.Active)*sp.seconds()/o.interval.Seconds(), sp.seconds())
+	s.perOperation(sp, "beat", f.Counts.Beats+f.Acks)
+	limits := dependents{what: "beats", latencies: []timed{{p99, []string{latencyKey, "beats_late"}}}}
+	rtt := f.RTT.latencies()
+	if o.clientInterval > 0 {
+		limits.latencies = append(limits.latencies, timed{rtt.P99, []string{"ack_p99_us", "ack_p50_us", "ack_max_us"}})
+		r.add("acks", float64(f.Acks))
+		r.add("ack_p50_us", rtt.P50)
+		r.add("ack_p99_us", rtt.P99)
+		r.add("ack_max_us", rtt.Max)
+		r.add("acks_missing", float64(f.Unacked))
 	}
-	r.add("beats", float64(b.counts.beats))
-	r.comment("beats", "(%.0f were due)", expected)
-	r.add("beats_per_second", float64(b.counts.beats)/sp.seconds())
-	r.add("beats_late", float64(b.counts.late))
+	s.calibrate(sp, limits)
+	r.require(f.Counts.Beats > 0, "no beat in %v: is --interval %v the server's?", o.duration, o.interval)
+	r.require(f.Counts.Missed == 0, "%d beats were missed%s", f.Counts.Missed, sp.client.excuse(o.interval))
+	r.require(f.Unacked <= 0, "%d heartbeats of the client were not acknowledged within %v", f.Unacked, drainFor)
+}
+
+// fill reports the beats of a span of which so many were due, and returns the p99 of their lateness in µs.
+func (f *beatCounts) fill(r *report, o *options, due, seconds float64) float64 {
+	p99 := 0.0
+	if f.Beats > 0 {
+		lat := f.Lateness.latencies()
+		r.LatencyUs, r.latencyOf, p99 = &lat, "behind the interval", lat.P99
+	}
+	r.add("beats", float64(f.Beats))
+	r.comment("beats", "(%.0f were due)", due)
+	r.add("beats_per_second", float64(f.Beats)/seconds)
+	r.add("beats_late", float64(f.Late))
 	r.comment("beats_late", "(more than %v behind %v)", o.lateAfter, o.interval)
-	r.add("beats_missed", float64(b.counts.missed))
-	least, mean, most, deviation := b.flatness()
-	r.add("beats_per_100ms_min", float64(least))
-	r.add("beats_per_100ms_mean", mean)
-	r.add("beats_per_100ms_max", float64(most))
-	r.add("beats_per_100ms_deviation", deviation)
-	r.comment("beats_per_100ms_deviation", "(standard deviation ÷ mean)")
-	s.perOperation(sp, "beat", b.counts.beats+acks)
-	if sp.clientCores() >= limitedShare {
-		r.ClientLimited = true
-		r.note("the client was at %.2f of a core: lateness may be its own", sp.clientCores())
+	r.add("beats_missed", float64(f.Missed))
+	f.fillFlatness(r, "")
+	return p99
+}
+
+// fillFlatness reports how even the beats were.
+func (f *beatCounts) fillFlatness(r *report, suffix string) {
+	least, mean, most, deviation := f.flatness()
+	r.add("beats_per_100ms_min"+suffix, float64(least))
+	r.add("beats_per_100ms_mean"+suffix, mean)
+	r.add("beats_per_100ms_max"+suffix, float64(most))
+	r.add("beats_per_100ms_deviation"+suffix, deviation)
+	r.comment("beats_per_100ms_deviation"+suffix, "(standard deviation ÷ mean)")
+}
+
+// excuse says that beats counted as missed may be the client's own fault: a loop that looked half an interval late found two
+// at once.
+func (u *clientUse) excuse(interval time.Duration) string {
+	if u.Late == nil || u.Late.latencies().Max < float64(interval.Microseconds())/4 {
+		return ""
 	}
-	r.require(b.counts.beats > 0, "no beat in %v: is --interval %v the server's?", o.duration, o.interval)
-	r.require(b.counts.missed == 0, "%d beats were missed", b.counts.missed)
-	if b.pacer == nil {
-		return
-	}
-	lat := b.rtt.latencies()
-	r.add("acks", float64(acks))
-	r.add("ack_p50_us", lat.P50)
-	r.add("ack_p99_us", lat.P99)
-	r.add("ack_max_us", lat.Max)
-	r.add("acks_missing", float64(unacked))
-	r.require(unacked <= 0, "%d heartbeats of the client were not acknowledged within %v", unacked, drainFor)
+	return ", but the client's own loop looked up to " + us(u.Late.latencies().Max) + " late: it may have missed them"
 }

@@ -54,8 +54,14 @@ func (o *options) patience(deadline time.Duration) time.Duration {
 	return deadline + 2*serverTick + o.slack
 }
 
-// lookOut begins to look at the server with what the flags allow. The caller stops it.
+// sights are what the leader saw of the server.
+type sights struct{ before, most, after look }
+
+// lookOut begins to look at the server with what the flags allow, until lookAway. It is the leader's to do.
 func (s *session) lookOut() error {
+	if s.hand != nil {
+		return nil
+	}
 	var a *admin
 	if base, ok := adminBase(s.opts.adminURL); ok {
 		a = newAdmin(base)
@@ -72,6 +78,13 @@ func (s *session) lookOut() error {
 		s.report.note("without --admin the server's own counts are not known")
 	}
 	return nil
+}
+
+// lookAway ends it.
+func (s *session) lookAway() {
+	if s.looks != nil {
+		s.looks.stop()
+	}
 }
 
 // lookBack looks at the server until it is back where it began, or for as long as is allowed for that.

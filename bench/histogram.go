@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -30,7 +31,36 @@ func (h *histogram) record(ns int64) {
 
 func (h *histogram) count() int64 { return h.h.TotalCount() }
 
-func (h *histogram) reset() { h.h.Reset() }
+// merge adds what another process recorded; nil: it recorded nothing.
+func (h *histogram) merge(other *histogram) {
+	if other != nil {
+		h.h.Merge(other.h) // of the same range, so nothing is dropped
+	}
+}
+
+// MarshalJSON is HdrHistogram's own compressed form (V2), which loses nothing.
+func (h *histogram) MarshalJSON() ([]byte, error) {
+	encoded, err := h.h.Encode(hdrhistogram.V2CompressedEncodingCookieBase)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(encoded)
+}
+
+// UnmarshalJSON reads that form.
+func (h *histogram) UnmarshalJSON(text []byte) error {
+	var encoded []byte
+	if err := json.Unmarshal(text, &encoded); err != nil {
+		return err
+	}
+	decoded, err := hdrhistogram.Decode(encoded)
+	if err != nil {
+		return err
+	}
+	*h = *newHistogram()
+	h.h.Merge(decoded)
+	return nil
+}
 
 // latencies are percentiles in µs, as the JSON object carries them.
 type latencies struct {

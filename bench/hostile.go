@@ -3,16 +3,20 @@ package main
 import (
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/pulsewheel/pulsewheel/wsframe"
 )
 
+// pairsMax bounds --pairs.
+const pairsMax = 100
+
 func hostileDefaults(o *options) {
 	heldDefaults(o)
 	o.connections, o.duration, o.rate = 2000, 20*time.Second, 1000
-	o.hostile, o.hostileRate, o.again, o.factor = 1000, 500, 5*time.Second, 2
+	o.hostile, o.hostileRate, o.again, o.factor, o.pairs = 1000, 500, 5*time.Second, 2, 1
 	o.handshakeTimeout, o.kinds = 5*time.Second, kindNames()
 }
 
@@ -23,7 +27,8 @@ func hostileFlags(fs *flag.FlagSet, o *options) {
 	fs.Float64Var(&o.hostileRate, "hostile-rate", o.hostileRate, "hostile peers that come a second; 0: all at once")
 	fs.DurationVar(&o.again, "again", o.again, "a hostile peer that the server ended comes again after this; 0: never")
 	fs.DurationVar(&o.handshakeTimeout, "handshake-timeout", o.handshakeTimeout, "the server's, from accept to the end of the upgrade")
-	fs.Float64Var(&o.factor, "factor", o.factor, "how many times its p99 before the echo's p99 under attack may be")
+	fs.IntVar(&o.pairs, "pairs", o.pairs, "how often a span without attack and one with it follow each other; the median of their factors counts")
+	fs.Float64Var(&o.factor, "factor", o.factor, "how many times its p99 before the echo's p99 under attack may be; 0: any")
 }
 
 func prepareHostile(o *options) []rule {
@@ -36,7 +41,8 @@ func prepareHostile(o *options) []rule {
 		rule{o.hostileRate > 0 && float64(o.hostile)/o.hostileRate > alarmHorizon.Seconds(), fmt.Sprintf("--hostile-rate %v takes longer than %v", o.hostileRate, alarmHorizon)},
 		rule{o.again < 0 || o.again > alarmHorizon, fmt.Sprintf("--again %v is not between 0 and %v", o.again, alarmHorizon)},
 		rule{o.handshakeTimeout <= 0 || o.handshakeTimeout > alarmHorizon, fmt.Sprintf("--handshake-timeout %v is not between 0 and %v", o.handshakeTimeout, alarmHorizon)},
-		rule{!(o.factor > 0), fmt.Sprintf("--factor %v is not positive", o.factor)})
+		rule{o.pairs < 1 || o.pairs > pairsMax, fmt.Sprintf("--pairs %d is not between 1 and %d", o.pairs, pairsMax)},
+		rule{!(o.factor >= 0), fmt.Sprintf("--factor %v is negative", o.factor)})
 }
 
 // healthy are the connections that must not notice: the first half echoes on a plan, the other half says nothing and is
@@ -71,34 +77,99 @@ func (h *healthy) start(c *client, o *options) {
 	}
 }
 
+// calm is what the healthy connections had of a span.
+type calm struct {
+	Latency                 *histogram
+	Beats, Missed, Messages int
+	Use                     clientUse
+}
+
+func (f *calm) add(other *calm) {
+	f.Latency.merge(other.Latency)
+	f.Beats += other.Beats
+	f.Missed += other.Missed
+	f.Messages += other.Messages
+	f.Use.add(other.Use)
+}
+
 // span measures both for the length the caller asked for.
 func (h *healthy) span(s *session, what string) (span, calm, error) {
-	h.echoer.latency.reset()
-	beats, missed, messages := h.beats.counts.beats, h.beats.counts.missed, h.echoer.total
-	h.beats.begin(s.opts.duration)
-	h.echoer.recording = true
-	sp, err := s.span(what)
+	before := 0
+	sp, err := s.span(what, func() {
+		before = h.echoer.total
+		h.echoer.latency = newHistogram()
+		h.beats.begin(s.opts.duration)
+		h.echoer.recording = true
+	})
 	h.echoer.recording = false
 	h.beats.stop()
 	return sp, calm{
-		latency: h.echoer.latency.latencies(), beats: h.beats.counts.beats - beats, missed: h.beats.counts.missed - missed,
-		messages: h.echoer.total - messages,
+		Latency: h.echoer.latency, Beats: h.beats.Beats, Missed: h.beats.Missed, Messages: h.echoer.total - before, Use: sp.client,
 	}, err
 }
 
-// calm is what the healthy connections had of a span.
-type calm struct {
-	latency                 latencies
-	beats, missed, messages int
+// hostileFound is what one process found, one that holds healthy connections or one that attacks.
+type hostileFound struct {
+	Before, Attacked []calm // one a pair
+	Missing, Corrupt int
+
+	Results map[string]*result // by kind
+	Most    int                // hostile peers at one time
+	CPU     time.Duration      // that attacking took, of all pairs
 }
 
+func (f *hostileFound) add(other *hostileFound) {
+	for i := range other.Before {
+		f.Before[i].add(&other.Before[i])
+		f.Attacked[i].add(&other.Attacked[i])
+	}
+	f.Missing += other.Missing
+	f.Corrupt += other.Corrupt
+	for kind, r := range other.Results {
+		if f.Results[kind] == nil {
+			f.Results[kind] = newResult()
+		}
+		f.Results[kind].add(r)
+	}
+	f.Most += other.Most
+	f.CPU += other.CPU
+}
+
+// splitHostile gives the hostile peers processes of their own: on the loop of the healthy ones they would disturb what
+// is measured there. The leader holds healthy ones.
+func splitHostile(sc scenario, o *options, most int) ([]*options, error) {
+	calm, attack := max(ceilDiv(o.connections, most), o.processes), ceilDiv(o.hostile, most)
+	if calm+attack > partsMax {
+		return nil, tooMany(o, most)
+	}
+	var parts []*options
+	for i := range calm {
+		quiet := *o
+		quiet.hostile = 0
+		p := *quiet.part(sc, i, calm)
+		p.hostile, p.guests = 0, 0
+		parts = append(parts, &p)
+	}
+	for i := range attack {
+		p := *o
+		p.index, p.connections = calm+i, 0
+		p.hostile = portion(o.hostile, i, attack)
+		p.guests, p.hostileRate = p.hostile, o.hostileRate*float64(p.hostile)/float64(o.hostile)
+		parts = append(parts, &p)
+	}
+	return parts, nil
+}
+
+// runHostile is the script of both kinds of processes: they meet at the same points.
 func runHostile(s *session) error {
-	o, c, r := s.opts, s.client, s.report
+	if s.opts.hostile > 0 {
+		return runAttack(s)
+	}
+	o, c := s.opts, s.client
 	if err := s.lookOut(); err != nil {
 		return err
 	}
-	l := s.looks
-	defer l.stop()
+	defer s.lookAway()
 	h := newHealthy(c, o)
 	if err := s.open(o.connections); err != nil {
 		return err
@@ -107,99 +178,200 @@ func runHostile(s *session) error {
 	if err := s.rest("first beats", o.interval+o.settle); err != nil {
 		return err
 	}
-	_, quiet, err := h.span(s, "before")
+	own := hostileFound{Results: map[string]*result{}}
+	var seen sights
+	var quiet, attacked span // of all pairs
+	for pair := range o.pairs {
+		before, during, err := h.pair(s, &own, &seen, pair == 0)
+		if err != nil {
+			return err
+		}
+		quiet, attacked = quiet.joined(before), attacked.joined(during)
+	}
+	if err := h.finish(s, &own, &seen); err != nil {
+		return err
+	}
+	all, err := collect(s, &attacked, own)
 	if err != nil {
 		return err
 	}
-	before, err := l.now()
+	quiet.client, attacked.client = clientUse{}, clientUse{}
+	for i := range all.Before {
+		quiet.client.add(all.Before[i].Use)
+		attacked.client.add(all.Attacked[i].Use)
+	}
+	all.fill(s, quiet, attacked)
+	all.fillResults(s, attacked)
+	r := s.report
+	r.compareLooks(seen.before, seen.most, seen.after)
+	if seen.before.rss >= 0 {
+		r.add("server_bytes_per_hostile", float64(seen.most.rss-seen.before.rss)/float64(max(all.Most, 1)))
+	}
+	r.requireHeld(seen.before, seen.after)
+	r.requireLooks(s.looks)
+	return nil
+}
+
+// pair is a span without attack and one with it.
+func (h *healthy) pair(s *session, own *hostileFound, seen *sights, first bool) (quiet, attacked span, err error) {
+	quiet, before, err := h.span(s, "before")
 	if err != nil {
-		return err
+		return quiet, attacked, err
 	}
-	a := newAttackers(c, o)
-	sp, attacked, err := h.span(s, "under attack")
+	if err := s.meet("look before", func() (err error) {
+		if first {
+			seen.before, err = s.looks.now()
+		}
+		return err
+	}); err != nil {
+		return quiet, attacked, err
+	}
+	attacked, during, err := h.span(s, "under attack")
 	if err != nil {
-		return err
+		return quiet, attacked, err
 	}
-	a.stop(c.clock())
-	longest := o.openTimeout + o.timeout + o.interval + o.handshakeTimeout + serverCloseTimeout + o.patience(0)
-	if err := s.await("last ones ended", longest, func() bool { return a.here == 0 }); err != nil {
-		return err
+	own.Before, own.Attacked = append(own.Before, before), append(own.Attacked, during)
+	if err := s.meet("attack over", nil); err != nil {
+		return quiet, attacked, err
 	}
-	a.finish(c.clock())
+	return quiet, attacked, s.rest("settling", s.opts.settle)
+}
+
+// finish waits for the last echoes and looks at the server once more.
+func (h *healthy) finish(s *session, own *hostileFound, seen *sights) (err error) {
+	c := s.client
 	h.echoer.pacer.stop(c.clock())
-	missing, err := c.drain(func() int {
+	own.Missing, err = c.drain(func() int {
 		return h.echoer.pacer.missing(c, func(i int) int { return int(h.echoer.received[i]) })
 	})
 	if err != nil {
 		return err
 	}
-	most := l.most
-	if err := s.rest("settling", o.settle); err != nil {
+	own.Corrupt = h.echoer.corrupt
+	return s.meet("look after", func() (err error) {
+		seen.most = s.looks.most
+		seen.after, err = s.lookBack(seen.before)
+		return err
+	})
+}
+
+// runAttack is the script of a process whose peers are hostile.
+func runAttack(s *session) error {
+	o, c := s.opts, s.client
+	if err := s.open(0); err != nil {
 		return err
 	}
-	after, err := s.lookBack(before)
-	if err != nil {
+	own := hostileFound{Results: map[string]*result{}}
+	for range o.pairs {
+		if _, err := s.span("before", nil); err != nil {
+			return err
+		}
+		if err := s.meet("look before", nil); err != nil {
+			return err
+		}
+		var a *attackers
+		sp, err := s.span("attacking", func() { a = newAttackers(c, o) })
+		if err != nil {
+			return err
+		}
+		own.CPU += sp.client.CPU
+		a.stop(c.clock())
+		longest := o.openTimeout + o.timeout + o.interval + o.handshakeTimeout + serverCloseTimeout + o.patience(0)
+		if err := s.await("last ones ended", longest, func() bool { return a.here == 0 }); err != nil {
+			return err
+		}
+		a.finish(c.clock())
+		own.add(&hostileFound{Results: a.results})
+		own.Most = max(own.Most, a.most)
+		if err := s.meet("attack over", nil); err != nil {
+			return err
+		}
+	}
+	if err := s.meet("look after", nil); err != nil {
 		return err
 	}
-	h.fill(s, sp, quiet, attacked)
-	a.fill(r, o)
-	r.compareLooks(before, most, after)
-	if before.rss >= 0 {
-		r.add("server_bytes_per_hostile", float64(most.rss-before.rss)/float64(max(a.most, 1)))
-	}
-	r.require(h.echoer.corrupt == 0, "%d messages came back changed", h.echoer.corrupt)
-	r.require(missing == 0, "%d messages of healthy connections were not answered within %v", missing, drainFor)
-	r.requireHeld(before, after)
-	r.requireLooks(l)
-	return nil
+	_, err := collect(s, &span{}, own)
+	return err
 }
 
 // fill reports what the healthy connections had before and under attack.
-func (h *healthy) fill(s *session, sp span, quiet, attacked calm) {
-	o, r := s.opts, s.report
-	r.LatencyUs, r.latencyOf = &attacked.latency, "echo under attack"
-	r.add("echo_p50_before_us", quiet.latency.P50)
-	r.add("echo_p50_attacked_us", attacked.latency.P50)
-	r.add("echo_p99_before_us", quiet.latency.P99)
-	r.add("echo_p99_attacked_us", attacked.latency.P99)
-	times := attacked.latency.P99 / quiet.latency.P99
-	r.add("echo_p99_factor", times)
-	r.add("messages_before", float64(quiet.messages))
-	r.add("messages_attacked", float64(attacked.messages))
-	r.add("beats_before", float64(quiet.beats))
-	r.add("beats_attacked", float64(attacked.beats))
-	r.add("beats_missed_before", float64(quiet.missed))
-	r.add("beats_missed_attacked", float64(attacked.missed))
-	r.add("client_cores", sp.clientCores())
-	if sp.clientCores() >= limitedShare {
-		r.ClientLimited = true
-		r.note("the client was at %.2f of a core: latency and lateness may be its own", sp.clientCores())
+func (f *hostileFound) fill(s *session, quiet, attacked span) {
+	o, r := s.whole, s.report
+	latency := newHistogram()
+	var before, during calm
+	before.Latency, during.Latency = newHistogram(), newHistogram()
+	var p99Before, p99Attacked, times []float64
+	for i := range f.Before {
+		b, a := f.Before[i].Latency.latencies().P99, f.Attacked[i].Latency.latencies().P99
+		p99Before, p99Attacked, times = append(p99Before, b), append(p99Attacked, a), append(times, a/b)
+		before.add(&f.Before[i])
+		during.add(&f.Attacked[i])
+		latency.merge(f.Attacked[i].Latency)
 	}
-	r.require(quiet.messages > 0 && attacked.messages > 0, "no message came back: does the server echo?")
-	r.require(quiet.beats > 0 && attacked.beats > 0, "no beat in %v: is --interval %v the server's?", o.duration, o.interval)
-	r.require(quiet.missed == 0, "%d beats were missed before the attack", quiet.missed)
-	r.require(attacked.missed == 0, "%d beats were missed under attack", attacked.missed)
-	r.require(!(times > o.factor), "the echo's p99 under attack is %.2f times that before (%s, %s), more than %v",
-		times, us(attacked.latency.P99), us(quiet.latency.P99), o.factor)
+	lat := latency.latencies()
+	r.LatencyUs, r.latencyOf = &lat, "echo under attack"
+	factor := spreadOf(times)
+	r.add("pairs", float64(len(times)))
+	r.add("echo_p50_before_us", before.Latency.latencies().P50)
+	r.add("echo_p50_attacked_us", lat.P50)
+	r.add("echo_p99_before_us", spreadOf(p99Before).Median)
+	r.add("echo_p99_attacked_us", spreadOf(p99Attacked).Median)
+	r.add("echo_p99_factor", factor.Median)
+	r.comment("echo_p99_factor", "(median of the pairs)")
+	r.add("echo_p99_factor_min", factor.Min)
+	r.add("echo_p99_factor_max", factor.Max)
+	r.add("messages_before", float64(before.Messages))
+	r.add("messages_attacked", float64(during.Messages))
+	r.add("beats_before", float64(before.Beats))
+	r.add("beats_attacked", float64(during.Beats))
+	r.add("beats_missed_before", float64(before.Missed))
+	r.add("beats_missed_attacked", float64(during.Missed))
+	judged := []string{"echo_p99_factor", "echo_p99_factor_min", "echo_p99_factor_max"}
+	s.withholdFor(quiet, dependents{what: "before", latencies: []timed{
+		{spreadOf(p99Before).Median, append([]string{"echo_p99_before_us", "echo_p50_before_us"}, judged...)},
+	}})
+	s.calibrate(attacked, dependents{what: "under attack", latencies: []timed{
+		{spreadOf(p99Attacked).Median, append([]string{"echo_p99_attacked_us", "echo_p50_attacked_us", latencyKey}, judged...)},
+	}})
+	r.require(before.Messages > 0 && during.Messages > 0, "no message came back: does the server echo?")
+	r.require(before.Beats > 0 && during.Beats > 0, "no beat in %v: is --interval %v the server's?", o.duration, o.interval)
+	r.require(before.Missed == 0, "%d beats were missed before the attack%s", before.Missed, quiet.client.excuse(o.interval))
+	r.require(during.Missed == 0, "%d beats were missed under attack%s", during.Missed, attacked.client.excuse(o.interval))
+	switch {
+	case o.factor == 0:
+	case slices.Contains(r.Withheld, judged[0]):
+		r.require(before.Messages == 0, "the client was the limit: the echo's p99 can't be judged")
+	default:
+		r.require(!(factor.Median > o.factor), "the echo's p99 under attack is %.2f times that before (%s, %s), more than %v",
+			factor.Median, us(spreadOf(p99Attacked).Median), us(spreadOf(p99Before).Median), o.factor)
+	}
+	r.require(f.Corrupt == 0, "%d messages came back changed", f.Corrupt)
+	r.require(f.Missing == 0, "%d messages of healthy connections were not answered within %v", f.Missing, drainFor)
 }
 
-// fill reports how the hostile peers ended, and judges that.
-func (a *attackers) fill(r *report, o *options) {
+// fillResults reports how the hostile peers ended, and judges that.
+func (f *hostileFound) fillResults(s *session, attacked span) {
+	o, r := s.whole, s.report
 	r.Ends = map[string]map[string]int{}
 	begun := 0
-	for _, k := range a.kinds {
-		res := a.results[k.name]
-		begun += res.begun
-		r.Ends[k.name] = res.ends
-		key := strings.ReplaceAll(k.name, "-", "_")
-		r.add(key+"_begun", float64(res.begun))
-		r.add(key+"_longest_seconds", float64(res.longest)/1e9)
-		r.require(len(res.wrong) == 0, "%s: %d did not end as wanted (%s)%s", k.name, total(res.wrong), k.want, mostly(res.wrong))
-		r.require(res.early == 0, "%s: %d were ended before %v", k.name, res.early, k.limit)
-		r.require(res.overdue == 0, "%s: %d were still open %v after %v", k.name, res.overdue, o.patience(0), k.limit)
+	for _, name := range o.kinds {
+		k, res := kindNamed(name, s.client, o), f.Results[name]
+		if res == nil { // no peer of this kind came
+			res = newResult()
+		}
+		begun += res.Begun
+		r.Ends[name] = res.Ends
+		key := strings.ReplaceAll(name, "-", "_")
+		r.add(key+"_begun", float64(res.Begun))
+		r.add(key+"_longest_seconds", float64(res.Longest)/1e9)
+		r.require(len(res.Wrong) == 0, "%s: %d did not end as wanted (%s)%s", name, total(res.Wrong), k.want, mostly(res.Wrong))
+		r.require(res.Early == 0, "%s: %d were ended before %v", name, res.Early, k.limit)
+		r.require(res.Overdue == 0, "%s: %d were still open %v after %v", name, res.Overdue, o.patience(0), k.limit)
 	}
 	r.add("hostile_begun", float64(begun))
-	r.add("hostile_most", float64(a.most))
+	r.add("hostile_most", float64(f.Most))
 	r.comment("hostile_most", "(at one time)")
-	r.require(begun >= min(o.hostile, len(a.all)), "only %d of %d hostile peers came: --duration is too short for --hostile-rate", begun, o.hostile)
+	r.add("hostile_client_cores", f.CPU.Seconds()/attacked.seconds())
+	r.comment("hostile_client_cores", "(of the processes that attack)")
+	r.require(begun >= o.hostile, "only %d of %d hostile peers came: --duration is too short for --hostile-rate", begun, o.hostile)
 }

@@ -28,78 +28,129 @@ type sample struct {
 	echoedRSS   int64 // bytes, having settled after one echo on each; 0 without --echo-once
 }
 
+// idleFound is what one process found.
+type idleFound struct {
+	Pings   int // answered while all were held
+	Due     int // echoes that did not come back
+	Changed int // echoes that were not what was sent
+	Took    *histogram
+	Opening clientUse
+}
+
+func (f *idleFound) add(other *idleFound) {
+	f.Pings += other.Pings
+	f.Due += other.Due
+	f.Changed += other.Changed
+	f.Took.merge(other.Took)
+	f.Opening.add(other.Opening)
+}
+
 func runIdle(s *session) error {
 	o, c := s.opts, s.client
 	steps := []int(o.steps)
 	if len(steps) == 0 {
 		steps = []int{max(o.connections/stepsShare, 1), o.connections}
 	}
-	c.opens.took = newHistogram()
+	own := idleFound{Took: newHistogram()}
+	c.opens.took = own.Took
 	pings := 0
 	c.hooks.ping = func(int, int64) { pings++ }
 	var samples []sample
-	opening := 0.0
+	var opening span // from the first connect to the last upgrade, without the rests in between
 	for i, n := range steps {
-		from := c.clock()
-		if err := s.open(n); err != nil {
+		sp, err := s.measure(func() error { return s.open(n) })
+		if err != nil {
 			return err
 		}
-		opening += float64(c.clock()-from) / 1e9
+		opening = opening.joined(sp)
 		previous := 0
 		if i > 0 {
 			previous = steps[i-1]
 		}
-		sm, err := s.sample(previous)
+		sm, err := s.sample(previous, &own)
 		if err != nil {
 			return err
 		}
 		samples = append(samples, sm)
 	}
-	before := pings
-	sp, err := s.span("holding")
+	before := 0
+	sp, err := s.span("holding", func() { before = pings })
 	if err != nil {
 		return err
 	}
+	own.Pings, own.Opening = pings-before, opening.client
+	all, err := collect(s, &sp, own)
+	if err != nil {
+		return err
+	}
+	opening.client = all.Opening
+	all.fill(s, opening, sp, samples)
+	return nil
+}
+
+// joined is two spans, one after the other, as one.
+func (s span) joined(next span) span {
+	next.from -= s.to - s.from
+	next.serverCPU += s.serverCPU
+	next.serverUser += s.serverUser
+	next.client.add(s.client)
+	return next
+}
+
+// fill writes the report.
+func (f *idleFound) fill(s *session, opening, held span, samples []sample) {
 	r := s.report
-	lat := c.opens.took.latencies()
+	lat := f.Took.latencies()
 	r.LatencyUs, r.latencyOf = &lat, "connect and upgrade"
-	r.add("opens_per_second", float64(c.tally.opened)/opening)
+	r.add("opens_per_second", float64(s.total.Opened)/opening.seconds())
+	s.withholdFor(opening, dependents{
+		what: "opening", rates: []string{"opens_per_second"}, latencies: []timed{{lat.P99, []string{latencyKey}}},
+	})
 	s.memory(samples)
-	r.add("pings_answered", float64(pings-before))
+	r.add("pings_answered", float64(f.Pings))
 	if s.server == nil {
 		r.note("without --pid neither the server's memory nor its CPU is known")
 	} else {
-		r.add("server_cores", sp.serverCores())
+		r.add("server_cores", held.serverCores())
 		r.comment("server_cores", "(while all are held)")
 	}
-	r.add("client_cores", sp.clientCores())
-	return nil
+	s.calibrate(held, dependents{what: "holding"})
+	r.require(f.Due <= 0, "%d of the echoes did not come back: does the server echo?", f.Due)
+	r.require(f.Changed == 0, "%d messages came back changed", f.Changed)
 }
 
 // sample lets the server settle and reads its memory; then, if asked for, again after one echo on every connection. The
 // connections below previous have had theirs.
-func (s *session) sample(previous int) (sample, error) {
-	sm := sample{connections: s.client.tally.active}
-	if err := s.rest("settling", s.opts.settle); err != nil || s.server == nil {
+func (s *session) sample(previous int, own *idleFound) (sample, error) {
+	var sm sample
+	if err := s.rest("settling", s.opts.settle); err != nil {
 		return sm, err
 	}
-	var err error
-	if sm.rss, err = s.server.rss(); err != nil || !s.opts.echoOnce {
+	read := func(rss *int64) func(int) error {
+		return func(all int) (err error) {
+			sm.connections = all
+			if s.server != nil {
+				*rss, err = s.server.rss()
+			}
+			return err
+		}
+	}
+	active := func() int { return s.client.tally.Active }
+	if err := s.meetCounting("settled", active, read(&sm.rss)); err != nil || !s.opts.echoOnce {
 		return sm, err
 	}
-	if err := s.echoOnce(previous); err != nil {
+	if err := s.echoOnce(previous, own); err != nil {
 		return sm, err
 	}
 	if err := s.rest("settling", s.opts.echoSettle); err != nil {
 		return sm, err
 	}
-	sm.echoedRSS, err = s.server.rss()
-	return sm, err
+	return sm, s.meetCounting("settled after echo", active, read(&sm.echoedRSS))
 }
 
 // echoOnce sends one message on every connection from the first given on, and waits for all to come back. So many are
 // under way at a time as connections were opened at a time.
-func (s *session) echoOnce(from int) error {
+func (s *session) echoOnce(from int, own *idleFound) error {
 	c := s.client
 	payload := payloadOf(s.opts.size)
 	frame := c.frame(wsframe.Binary, payload)
@@ -128,9 +179,9 @@ func (s *session) echoOnce(from int) error {
 		send()
 	}
 	s.watch("one echo each", func() (int, int) { return next - from, c.opens.want - from })
-	err := c.run(c.clock()+int64(s.opts.openTimeout)+int64(drainFor), func() bool { return due <= 0 || c.tally.active == 0 })
-	s.report.require(due <= 0, "%d of the echoes did not come back: does the server echo?", due)
-	s.report.require(changed == 0, "%d messages came back changed", changed)
+	err := c.run(c.clock()+int64(s.opts.openTimeout)+int64(drainFor), func() bool { return due <= 0 || c.tally.Active == 0 })
+	own.Due += max(due, 0)
+	own.Changed += changed
 	return err
 }
 

@@ -57,6 +57,12 @@ func dispatch(args []string, stdout, stderr io.Writer) error {
 		return nil
 	case "compare":
 		return compare(args[1:], stdout, stderr)
+	case commitsCommand:
+		return runCommits(args[1:], stdout, stderr)
+	case fleetCommand:
+		return runFleet(args[1:], stdout, stderr)
+	case handCommand:
+		return runHand(args[1:], stdout, stderr)
 	}
 	sc, err := scenarioNamed(args[0])
 	if err != nil {
@@ -66,17 +72,20 @@ func dispatch(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return runScenario(sc, opts, stdout, stderr)
+	return runScenario(sc, opts, args[1:], stdout, stderr)
 }
 
 // printUsage lists what there is to run.
 func printUsage(w io.Writer) {
 	fmt.Fprint(w, "usage: bench SCENARIO --target ws://HOST:PORT/PATH [flags]\n"+
-		"       bench compare --servers \"NAME=COMMAND,...\" SCENARIO [flags]\n\nscenarios:\n")
+		"       bench fleet [flags]\n"+
+		"       bench compare --servers \"NAME=COMMAND,...\" SCENARIO [flags]\n"+
+		"       bench commits [flags] OLD [NEW]\n\nscenarios:\n")
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, sc := range scenarios() {
 		fmt.Fprintf(table, "  %s\t%s\n", sc.name, sc.about)
 	}
+	fmt.Fprintf(table, "  %s\t%s\n", fleetCommand, fleetAbout)
 	_ = table.Flush() // the same stream as above: nobody is left to tell
 	fmt.Fprint(w, "\n`bench SCENARIO --help` lists a scenario's flags.\n")
 }
@@ -91,6 +100,8 @@ type scenario struct {
 	flags func(*flag.FlagSet, *options)
 	// prepare derives what follows from the flags, and returns what is wrong with them; nil: nothing of its own.
 	prepare func(*options) []rule
+	// split divides it among processes that hold at most so many connections each; nil: evenly.
+	split func(sc scenario, o *options, most int) ([]*options, error)
 	// run drives the client and fills the report.
 	run func(*session) error
 }
@@ -120,7 +131,11 @@ func scenarios() []scenario {
 		},
 		{
 			name: "hostile", about: "halves, drips, floods and readers that don't read, beside healthy connections that must not notice",
-			defaults: hostileDefaults, flags: hostileFlags, prepare: prepareHostile, run: runHostile,
+			defaults: hostileDefaults, flags: hostileFlags, prepare: prepareHostile, split: splitHostile, run: runHostile,
+		},
+		{
+			name: "broadcast", about: "one message to all, through the admin listener: until the last has it, and what becomes of the beats",
+			defaults: broadcastDefaults, flags: broadcastFlags, prepare: prepareBroadcast, run: runBroadcast,
 		},
 	}
 }

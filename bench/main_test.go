@@ -5,18 +5,29 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
 // asProgram in the environment makes the test binary stand for the program, or for a server to run it against, so that
 // compare finds real processes to start.
-const asProgram = "PULSEWHEEL_BENCH_AS_PROGRAM"
+const asProgram = "BENCH_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) == "" {
-		os.Exit(m.Run())
+		if err := os.Setenv(asProgram, "1"); err != nil { // for the processes that tests start, hands among them
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		code := m.Run()
+		if dir, err := productDir(); err == nil {
+			_ = os.RemoveAll(dir)
+		}
+		os.Exit(code)
 	}
 	if len(os.Args) > 2 && os.Args[1] == "test-server" {
 		p, err := listenPeer(os.Args[2], peerOptions{})
@@ -27,6 +38,31 @@ func TestMain(m *testing.M) {
 		<-p.stopped // never: a signal ends it
 	}
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// productDir is where the server of this repository is built for the tests that need it, once.
+var productDir = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "bench-test-") })
+
+var buildProduct = sync.OnceValues(func() (string, error) {
+	dir, err := productDir()
+	if err != nil {
+		return "", err
+	}
+	program := filepath.Join(dir, "pulsewheel")
+	if out, err := exec.Command("go", "build", "-o", program, "../cmd/pulsewheel").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return program, nil
+})
+
+// product is the program of this repository's server.
+func product(t *testing.T) string {
+	t.Helper()
+	program, err := buildProduct()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program
 }
 
 // outcome is what one call of the program left behind.
@@ -62,11 +98,18 @@ func (o outcome) number(t *testing.T, key string) float64 {
 	return v
 }
 
+// withheld says whether the result names the figure as one that would be the client's own. Where server and client are one
+// process, as in most tests, or other tests run beside it, that is as right as the figure itself.
+func (o outcome) withheld(key string) bool {
+	list, _ := o.json["withheld"].([]any)
+	return slices.Contains(list, any(key))
+}
+
 // lastOf is the line that says why the program failed.
 func (o outcome) lastOf() string { return lastLine(o.stderr) }
 
 func TestWrongCallsAreOneLineAndExitTwo(t *testing.T) {
-	refused := "ws://127.0.0.1:1/ws" // nobody listens on port 1
+	refused := "ws://" + freeAddress(t) + "/ws"
 	live := startPeer(t, peerOptions{}).url()
 	tests := []struct {
 		name string
@@ -98,12 +141,12 @@ func TestWrongCallsAreOneLineAndExitTwo(t *testing.T) {
 		{"life without end", []string{"churn", "--target", refused, "--life", "1h"}, "--life 1h"},
 		{"system calls of a churn", []string{"churn", "--target", refused, "--pid", "1", "--syscalls"}, "--syscalls belongs to"},
 		{"admin that is no URL", []string{"churn", "--target", refused, "--admin", "8081"}, "--admin"},
-		{"admin nobody listens on", []string{"churn", "--target", live, "--admin", "http://127.0.0.1:1"}, "connection refused"},
+		{"admin nobody listens on", []string{"churn", "--target", live, "--admin", "http" + strings.TrimSuffix(strings.TrimPrefix(refused, "ws"), "/ws")}, "connection refused"},
 		{"kind unknown", []string{"hostile", "--target", refused, "--kinds", "drip,rude"}, `"rude" is none of`},
 		{"hostile in a closed loop", []string{"hostile", "--target", refused, "--rate", "0"}, "--rate is to be above 0"},
 		{"one healthy", []string{"hostile", "--target", refused, "--connections", "1"}, "--connections 1 is less than 2"},
-		{"hostile beyond descriptors", []string{"hostile", "--target", refused, "--hostile", "1000000000", "--hostile-rate", "0"}, "beside them need"},
-		{"no factor", []string{"hostile", "--target", refused, "--factor", "0"}, "--factor 0"},
+		{"hostile beyond descriptors", []string{"hostile", "--target", refused, "--hostile", "1000000000", "--hostile-rate", "0"}, "beside them are more than"},
+		{"no factor", []string{"hostile", "--target", refused, "--factor", "-1"}, "--factor -1"},
 		{"compare nothing", []string{"compare", "echo"}, "--servers wants"},
 		{"compare without address", []string{"compare", "--servers", "a=/bin/true", "echo"}, "neither {addr} nor {port}"},
 		{"compare with a target", []string{"compare", "--servers", "a=x {addr}", "echo", "--target=ws://x/"}, "--target is set by compare"},
@@ -120,6 +163,33 @@ func TestWrongCallsAreOneLineAndExitTwo(t *testing.T) {
 			}
 			if lines := strings.Count(strings.TrimSpace(stderr.String()), "\n"); lines > 0 && tt.args[0] != "compare" {
 				t.Errorf("%d lines instead of one: %q", lines+1, stderr.String())
+			}
+		})
+	}
+}
+
+// TestTooFewDescriptors: a limit that leaves no room is told before anything is opened; one that leaves some is met by more
+// processes.
+func TestTooFewDescriptors(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := startPeer(t, peerOptions{})
+	tests := []struct {
+		name, limit string
+		code        int
+		want        string
+	}{
+		{"no room", "35", exitUsage, "bench: wrong call: the limit of 35 descriptors leaves no room for connections: raise it (ulimit -n)"},
+		{"room for a few", "52", exitOK, "30 opened, 0 failed, 0 lost"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			load := exec.Command("sh", "-c", `ulimit -n "$1"; exec "$0" idle --target "$2" --connections 30 --settle 0s --duration 50ms`, self, tt.limit, p.url())
+			out, err := load.CombinedOutput()
+			if code := load.ProcessState.ExitCode(); code != tt.code || !strings.Contains(string(out), tt.want) {
+				t.Errorf("exit %d (%v): %s; want exit %d and %q", code, err, out, tt.code, tt.want)
 			}
 		})
 	}
@@ -146,7 +216,6 @@ func TestHelpExitsZero(t *testing.T) {
 }
 
 func TestCompareRunsServersInRotation(t *testing.T) {
-	t.Setenv(asProgram, "1")
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -159,7 +228,7 @@ func TestCompareRunsServersInRotation(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "compared.json")
 	var stdout, stderr bytes.Buffer
 	code := run([]string{
-		"compare", "--rounds", "2", "--json", file, "--servers", "a=" + server + ",b=" + server,
+		"compare", "--control", "--rounds", "2", "--json", file, "--servers", "a=" + server + ",b=" + server,
 		"echo", "--connections", "5", "--duration", "100ms", "--settle", "0s",
 	}, &stdout, &stderr)
 	if code != exitOK {
@@ -184,7 +253,7 @@ func TestCompareRunsServersInRotation(t *testing.T) {
 		}
 	}
 	order := strings.Fields(strings.ReplaceAll(stderr.String(), "\n", " "))
-	if want := "round 1 of 2: a round 1 of 2: b round 2 of 2: a round 2 of 2: b"; strings.Join(order, " ") != want {
+	if want := "round 1 of 2: a round 1 of 2: b round 1 of 2: a-again round 2 of 2: a round 2 of 2: b round 2 of 2: a-again"; strings.Join(order, " ") != want {
 		t.Errorf("order %q, want %q", order, want)
 	}
 	if !strings.Contains(stdout.String(), "latency us p50") {

@@ -72,13 +72,13 @@ func (c *client) connect(i int) error {
 	}
 	now := c.clock()
 	fd, err := c.dial(poller.ConnectOptions{})
-	c.tally.started++
+	c.tally.Started++
 	if errors.Is(err, poller.ErrDescriptors) {
-		return fmt.Errorf("%w: out of descriptors after %d connections: raise the limit (ulimit -n) or lower --connections", errUsage, c.tally.active)
+		return fmt.Errorf("%w: out of descriptors after %d connections: raise the limit (ulimit -n) or lower --connections", errUsage, c.tally.Active)
 	}
 	if err != nil {
-		c.tally.failed++
-		c.tally.failures[describe(err)]++
+		c.tally.Failed++
+		c.tally.Failures[describe(err)]++
 		return nil
 	}
 	c.opens.pending++
@@ -102,7 +102,7 @@ func (c *client) dial(o poller.ConnectOptions) (fd int, err error) {
 	for range sourcesTried {
 		o.Source = c.target.source(c.opens.sources)
 		fd, err = poller.Connect(c.target.address, o)
-		if !c.target.loopback || !portsExhausted(err) {
+		if !c.target.loopback && len(c.target.sources) == 0 || !portsExhausted(err) {
 			c.opens.sources++
 			return fd, err
 		}
@@ -169,8 +169,8 @@ func (c *client) upgraded(i int, p []byte, now int64) (rest []byte) {
 		return p[n:]
 	}
 	c.opens.pending--
-	c.tally.opened++
-	c.tally.active++
+	c.tally.Opened++
+	c.tally.Active++
 	if c.hooks.opened != nil {
 		c.hooks.opened(i, now)
 	}
@@ -210,10 +210,10 @@ func (c *client) reach() error {
 	if err := c.openTo(1); err != nil {
 		return err
 	}
-	if c.tally.active == 1 || c.tally.opened == 1 {
+	if c.tally.Active == 1 || c.tally.Opened == 1 {
 		return nil
 	}
-	for reason := range c.tally.failures {
+	for reason := range c.tally.Failures {
 		return fmt.Errorf("%w: %s: %s", errUsage, c.target.url, reason)
 	}
 	return fmt.Errorf("%w: %s: lost right after the upgrade", errUsage, c.target.url)

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -28,6 +29,10 @@ type options struct {
 	openRate    float64
 	openTimeout time.Duration
 	settle      time.Duration
+	processes   int // of the load, at least
+	perProcess  int // connections of one process at most; 0: what descriptors allow
+	sources     addressList
+	index       int // of this process among those of the run; 0: the leader
 
 	// Of idle.
 	steps    stepList
@@ -57,6 +62,11 @@ type options struct {
 	churnRate float64 // a minute
 	life      time.Duration
 
+	// Of broadcast.
+	broadcasts int
+	every      time.Duration
+	within     time.Duration
+
 	// Of hostile.
 	hostile          int
 	hostileRate      float64 // arrivals a second; 0 at once
@@ -64,6 +74,7 @@ type options struct {
 	handshakeTimeout time.Duration
 	again            time.Duration
 	factor           float64
+	pairs            int
 }
 
 // rule is one thing that flags must not be, and what to say then.
@@ -88,6 +99,9 @@ func parseOptions(sc scenario, args []string, stderr io.Writer) (*options, error
 	fs.IntVar(&o.opening, "opening", o.opening, "connections being opened at one time")
 	fs.DurationVar(&o.openTimeout, "open-timeout", o.openTimeout, "a connection not upgraded after this has failed")
 	fs.DurationVar(&o.settle, "settle", o.settle, "rest before memory is sampled or a span begins")
+	fs.Var(&o.sources, "sources", "this host's `addresses` to connect from, comma-separated, in turn: one has too few ports for very many connections")
+	fs.IntVar(&o.processes, "processes", 1, "client processes at least; there are as many as the descriptors of all connections need")
+	fs.IntVar(&o.perProcess, "per-process", 0, "connections of one client process at most; 0: as many as its descriptor limit allows")
 	sc.flags(fs, o)
 	if err := parseFlags(fs, args, stderr); err != nil {
 		return nil, err
@@ -100,6 +114,7 @@ func parseOptions(sc scenario, args []string, stderr io.Writer) (*options, error
 	}
 	t, err := parseTarget(o.targetURL, o.query())
 	o.target = t
+	o.target.sources = o.sources
 	return o, err
 }
 
@@ -156,6 +171,9 @@ func (o *options) check(sc scenario) error {
 		{o.rate < 0, fmt.Sprintf("--rate %v is negative", o.rate)},
 		{o.opening < 1, fmt.Sprintf("--opening %d is less than 1", o.opening)},
 		{o.openTimeout <= 0, fmt.Sprintf("--open-timeout %v is not positive", o.openTimeout)},
+		{o.processes < 1 || o.processes > partsMax, fmt.Sprintf("--processes %d is not between 1 and %d", o.processes, partsMax)},
+		{o.processes > o.connections, fmt.Sprintf("--processes %d are more than --connections %d", o.processes, o.connections)},
+		{o.perProcess < 0, fmt.Sprintf("--per-process %d is negative", o.perProcess)},
 		{o.settle < 0, fmt.Sprintf("--settle %v is negative", o.settle)},
 		{o.syscalls && o.pid == 0, "--syscalls needs --pid"},
 		{o.pid < 0, fmt.Sprintf("--pid %d is no process id", o.pid)},
@@ -173,6 +191,29 @@ func (o *options) check(sc scenario) error {
 		if r.broken {
 			return fmt.Errorf("%w: %s", errUsage, r.text)
 		}
+	}
+	return nil
+}
+
+// addressList is a flag of IP addresses, comma-separated.
+type addressList []netip.Addr
+
+func (l *addressList) String() string {
+	var parts []string
+	for _, a := range *l {
+		parts = append(parts, a.String())
+	}
+	return strings.Join(parts, ",")
+}
+
+func (l *addressList) Set(text string) error {
+	*l = nil
+	for part := range strings.SplitSeq(text, ",") {
+		a, err := netip.ParseAddr(strings.TrimSpace(part))
+		if err != nil {
+			return fmt.Errorf("%q is no IP address", part)
+		}
+		*l = append(*l, a)
 	}
 	return nil
 }

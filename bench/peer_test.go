@@ -27,6 +27,8 @@ type peerOptions struct {
 	refuseAfter int           // connections after which upgrades are answered 503
 	closeFirst  bool          // sends Close right after the upgrade
 
+	broadcasting broadcasting // through the admin listener
+
 	guard guard // against peers that misbehave
 }
 
@@ -39,12 +41,16 @@ type peer struct {
 
 	mu       sync.Mutex
 	conns    map[net.Conn]bool
+	upgraded map[net.Conn]bool
 	messages int
 	accepted int
-	closed   map[string]int // by reason, as the admin listener of the server counts them
-	rejected map[string]int
-	kept     []net.Conn // that guard.leak doesn't close
-	running  sync.WaitGroup
+	latest   string // address that a connection came from
+
+	broadcasts int
+	closed     map[string]int // by reason, as the admin listener of the server counts them
+	rejected   map[string]int
+	kept       []net.Conn // that guard.leak doesn't close
+	running    sync.WaitGroup
 }
 
 func listenPeer(address string, o peerOptions) (*peer, error) {
@@ -52,7 +58,7 @@ func listenPeer(address string, o peerOptions) (*peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &peer{o: o, listener: l, stopped: make(chan struct{}), conns: map[net.Conn]bool{}, closed: map[string]int{}, rejected: map[string]int{}}
+	p := &peer{o: o, listener: l, stopped: make(chan struct{}), conns: map[net.Conn]bool{}, upgraded: map[net.Conn]bool{}, closed: map[string]int{}, rejected: map[string]int{}}
 	p.running.Add(1)
 	go p.accept()
 	return p, nil
@@ -97,6 +103,7 @@ func (p *peer) accept() {
 		p.mu.Lock()
 		p.conns[c] = true
 		p.accepted++
+		p.latest = c.RemoteAddr().String()
 		nth := p.accepted
 		if nth == p.o.guard.killAt {
 			go p.kill()
@@ -132,6 +139,9 @@ func (p *peer) serve(c net.Conn, nth int) error {
 	if err := p.upgrade(c, request); err != nil {
 		return err
 	}
+	p.mu.Lock()
+	p.upgraded[c] = true
+	p.mu.Unlock()
 	if p.o.closeFirst {
 		_, err := c.Write(wsframe.AppendClose(nil, wsframe.CloseRestart, "restart"))
 		return err

@@ -50,13 +50,47 @@ func (p process) rss() (int64, error) {
 	if err != nil {
 		return 0, p.gone(err)
 	}
-	_, after, found := bytes.Cut(status, []byte("VmRSS:"))
-	fields := bytes.Fields(after)
-	if !found || len(fields) < 2 { // a zombie has no memory
+	kib, err := kibAfter(status, "VmRSS:")
+	if errors.Is(err, errProcFormat) { // a zombie has no memory
 		return 0, fmt.Errorf("process %d: %w", p.pid, errProcessGone)
 	}
-	kib, err := strconv.ParseInt(string(fields[0]), 10, 64)
-	return kib * 1024, err
+	return kib << 10, err
+}
+
+// memory is the resident memory in bytes, and the part of it that no file is behind. It is exact where rss, which the kernel
+// counts by thread, may be some pages off.
+func (p process) memory() (resident, anonymous int64, err error) {
+	table, err := os.ReadFile(filepath.Join(p.dir(), "smaps_rollup"))
+	if err != nil {
+		return 0, 0, p.gone(err)
+	}
+	if resident, err = kibAfter(table, "Rss:"); err != nil {
+		return 0, 0, fmt.Errorf("process %d: %w", p.pid, err)
+	}
+	if anonymous, err = kibAfter(table, "Anonymous:"); err != nil {
+		return 0, 0, fmt.Errorf("process %d: %w", p.pid, err)
+	}
+	return resident << 10, anonymous << 10, nil
+}
+
+// memoryAvailable is what the machine could give to programs without swapping, in bytes.
+func memoryAvailable() (int64, error) {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, err
+	}
+	kib, err := kibAfter(text, "MemAvailable:")
+	return kib << 10, err
+}
+
+// kibAfter finds a figure in KiB in one of the kernel's tables.
+func kibAfter(table []byte, name string) (int64, error) {
+	_, after, found := bytes.Cut(table, []byte(name))
+	fields := bytes.Fields(after)
+	if !found || len(fields) < 2 {
+		return 0, fmt.Errorf("%w: no %s", errProcFormat, name)
+	}
+	return strconv.ParseInt(string(fields[0]), 10, 64)
 }
 
 // descriptors is how many the process has open.

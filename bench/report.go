@@ -37,6 +37,8 @@ type report struct {
 	LatencyUs       *latencies                `json:"latency_us"`
 	Server          *serverFigures            `json:"server"`
 	ClientLimited   bool                      `json:"client_limited"`
+	MachineLimited  bool                      `json:"machine_limited"`
+	Withheld        []string                  `json:"withheld,omitempty"` // figures that would be the client's own
 	Failures        map[string]int            `json:"failures,omitempty"` // why opens failed, how often
 	Losses          map[string]int            `json:"losses,omitempty"`   // why connections were lost, how often
 	Ends            map[string]map[string]int `json:"ends,omitempty"`     // how hostile peers ended, by kind, how often
@@ -47,9 +49,9 @@ type report struct {
 	comments        map[string]string
 }
 
-// add appends one of the scenario's own figures; not-a-number (nothing happened) is left out.
+// add appends one of the scenario's own figures; not-a-number (nothing happened) is left out, and so is what is withheld.
 func (r *report) add(key string, value float64) {
-	if !math.IsNaN(value) && !math.IsInf(value, 0) {
+	if !math.IsNaN(value) && !math.IsInf(value, 0) && !slices.Contains(r.Withheld, key) {
 		r.figures = append(r.figures, figure{key, value})
 	}
 }
@@ -64,6 +66,22 @@ func (r *report) comment(key, format string, args ...any) {
 
 func (r *report) note(format string, args ...any) {
 	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
+}
+
+// latencyKey names LatencyUs among the figures.
+const latencyKey = "latency_us"
+
+// withhold takes figures out of the report, those too that are added later, and names them instead.
+func (r *report) withhold(keys ...string) {
+	for _, key := range keys {
+		if !slices.Contains(r.Withheld, key) {
+			r.Withheld = append(r.Withheld, key)
+		}
+		if key == latencyKey {
+			r.LatencyUs = nil
+		}
+	}
+	r.figures = slices.DeleteFunc(r.figures, func(f figure) bool { return slices.Contains(keys, f.key) })
 }
 
 // require records a broken check.
@@ -93,6 +111,24 @@ func (r *report) MarshalJSON() ([]byte, error) {
 
 // rounded keeps what a measurement can mean.
 func rounded(v float64) float64 { return math.Round(v*1000) / 1000 }
+
+// publish prints the summary, saves the object, and fails if the check did.
+func (r *report) publish(jsonFile string, stdout io.Writer) error {
+	if jsonFile != "-" { // with the object on standard output nothing else may be there
+		if err := r.summary(stdout); err != nil {
+			return err
+		}
+	}
+	if jsonFile != "" {
+		if err := r.save(jsonFile, stdout); err != nil {
+			return err
+		}
+	}
+	if len(r.Problems) > 0 {
+		return fmt.Errorf("%w: %s", errCheck, strings.Join(r.Problems, "; "))
+	}
+	return nil
+}
 
 // save writes the JSON object to a file, or to stdout for "-".
 func (r *report) save(name string, stdout io.Writer) error {
@@ -133,6 +169,9 @@ func (r *report) summary(w io.Writer) error {
 		for _, line := range causes(kind, r.Ends[kind]) {
 			fmt.Fprintln(table, line)
 		}
+	}
+	if len(r.Withheld) > 0 {
+		fmt.Fprintf(table, "withheld\tthe client was the limit of: %s\n", strings.ReplaceAll(strings.Join(r.Withheld, ", "), "_", " "))
 	}
 	for _, n := range r.Notes {
 		fmt.Fprintf(table, "note\t%s\n", n)

@@ -129,6 +129,23 @@ func TestTarget(t *testing.T) {
 	}
 }
 
+// TestGivenSources: the addresses that the caller gave take turns, and are the only ones.
+func TestGivenSources(t *testing.T) {
+	var l addressList
+	if err := l.Set("192.0.2.1, 192.0.2.2"); err != nil || l.String() != "192.0.2.1,192.0.2.2" {
+		t.Fatalf("%v, %v", l, err)
+	}
+	target := target{loopback: true, sources: l}
+	for n, want := range map[int]string{0: "192.0.2.1", portsPerSource - 1: "192.0.2.1", portsPerSource: "192.0.2.2", 2 * portsPerSource: "192.0.2.1"} {
+		if got := target.source(n).String(); got != want {
+			t.Errorf("connection %d from %s, want %s", n, got, want)
+		}
+	}
+	if err := l.Set("192.0.2.1,here"); err == nil {
+		t.Error("taken: here")
+	}
+}
+
 // TestSources: addresses stay in 127.0.0.0/8 outside 127.0.0.0/16, hold portsPerSource connections each, and processes
 // with neighbouring ids don't share them.
 func TestSources(t *testing.T) {

@@ -16,13 +16,16 @@ import (
 type results struct {
 	scenario string
 	servers  []contestant
+	control  bool     // the last server is the first once more
+	paced    bool     // the rate was asked for, so that it says nothing
 	keys     []string // in the order in which a run reports them
 	values   map[string][][]float64
+	withheld map[string][]int // per figure and server: in how many rounds it would have been the client's own
 	problems []string
 }
 
 func newResults(scenario string, servers []contestant) *results {
-	return &results{scenario: scenario, servers: servers, values: map[string][][]float64{}}
+	return &results{scenario: scenario, servers: servers, values: map[string][][]float64{}, withheld: map[string][]int{}}
 }
 
 // take adds one run's JSON object.
@@ -33,9 +36,13 @@ func (r *results) take(server int, text []byte) error {
 	}
 	var judged struct {
 		Problems []string `json:"problems"`
+		Withheld []string `json:"withheld"`
 	}
 	if err := json.Unmarshal(text, &judged); err != nil {
 		return err
+	}
+	for _, key := range judged.Withheld {
+		r.withhold(key, server)
 	}
 	for _, p := range judged.Problems {
 		r.problems = append(r.problems, r.servers[server].name+": "+p)
@@ -80,6 +87,68 @@ func (r *results) add(key string, server int, value float64) {
 	r.values[key][server] = append(r.values[key][server], value)
 }
 
+// withhold notes that a run gave no such figure, because the client was the limit.
+func (r *results) withhold(key string, server int) {
+	if key == latencyKey {
+		for _, part := range []string{"p50", "p90", "p99", "p999", "max"} {
+			r.withhold(latencyKey+"_"+part, server)
+		}
+		return
+	}
+	if r.withheld[key] == nil {
+		r.withheld[key] = make([]int, len(r.servers))
+	}
+	r.withheld[key][server]++
+	if r.values[key] == nil {
+		r.keys = append(r.keys, key)
+		r.values[key] = make([][]float64, len(r.servers))
+	}
+}
+
+// isWithheld says whether any round gave no such figure: the median of the others would be that of a choice.
+func (r *results) isWithheld(key string, server int) bool {
+	return r.withheld[key] != nil && r.withheld[key][server] > 0
+}
+
+// floors are the contestants that only move bytes. A server whose rate can't be told from theirs is not what limits it.
+func (r *results) floors() (list []int) {
+	for i, s := range r.servers {
+		if strings.HasPrefix(s.name, floorName) {
+			list = append(list, i)
+		}
+	}
+	return list
+}
+
+// floorName begins the name of a contestant that is a floor.
+const floorName = "floor"
+
+// rateKeys are the figures of which more is better and which a client can be the limit of.
+func rateKeys() []string { return []string{"messages_per_second", "opens_per_second"} }
+
+// atFloor lists what is not told from a floor: for these rates the client or the machine is the limit, not the server.
+func (r *results) atFloor() (lines []string) {
+	if r.paced {
+		return nil
+	}
+	for _, key := range rateKeys() {
+		for i, s := range r.servers {
+			if r.values[key] == nil || len(r.values[key][i]) == 0 || strings.HasPrefix(s.name, floorName) {
+				continue
+			}
+			own := spreadOf(r.values[key][i])
+			for _, floor := range r.floors() {
+				if f := spreadOf(r.values[key][floor]); len(f.Values) > 0 && own.Max >= f.Min {
+					lines = append(lines, fmt.Sprintf("%s of %s is not told from that of %s: the client or the machine is the limit there",
+						strings.ReplaceAll(key, "_", " "), s.name, r.servers[floor].name))
+					break
+				}
+			}
+		}
+	}
+	return lines
+}
+
 // spread is what is said of one figure of one server.
 type spread struct {
 	Median float64   `json:"median"`
@@ -95,6 +164,20 @@ func spreadOf(values []float64) spread {
 		return spread{Median: math.NaN(), Min: math.NaN(), Max: math.NaN()}
 	}
 	return spread{Median: (sorted[(n-1)/2] + sorted[n/2]) / 2, Min: sorted[0], Max: sorted[n-1], Values: values}
+}
+
+// base is what the others are compared with: the first server's median, in the range of all its turns, those of the control
+// included. An unchanged server that differs from itself so much shows no difference when another does.
+func (r *results) base(key string) spread {
+	if r.isWithheld(key, 0) {
+		return spread{}
+	}
+	base := spreadOf(r.values[key][0])
+	if last := len(r.servers) - 1; r.control && len(r.values[key][last]) > 0 {
+		again := spreadOf(r.values[key][last])
+		base.Min, base.Max = min(base.Min, again.Min), max(base.Max, again.Max)
+	}
+	return base
 }
 
 // cell prints a spread, and how it stands to the first server's: a ratio of medians, or ≈ if the ranges overlap, because
@@ -148,8 +231,12 @@ func (r *results) table(w io.Writer) error {
 	fmt.Fprintln(table)
 	for _, key := range r.keys {
 		fmt.Fprint(table, strings.ReplaceAll(key, "_", " "))
-		base := spreadOf(r.values[key][0])
+		base := r.base(key)
 		for i := range r.servers {
+			if r.isWithheld(key, i) {
+				fmt.Fprint(table, "\tclient")
+				continue
+			}
 			fmt.Fprintf(table, "\t%s", cell(spreadOf(r.values[key][i]), base, i == 0))
 		}
 		fmt.Fprintln(table)
@@ -157,7 +244,10 @@ func (r *results) table(w io.Writer) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "median [least … most]; ×: ratio of medians to %s; ≈: the ranges overlap, no difference shown\n", r.servers[0].name)
+	for _, line := range r.atFloor() {
+		fmt.Fprintln(w, line)
+	}
+	_, err := fmt.Fprintf(w, "median [least … most]; ×: ratio of medians to %s; ≈: the ranges overlap, no difference shown; client: it was the limit, so there is no figure\n", r.servers[0].name)
 	return err
 }
 
@@ -166,12 +256,22 @@ func (r *results) save(name string, stdout io.Writer) error {
 	for i, s := range r.servers {
 		servers[s.name] = map[string]spread{}
 		for _, key := range r.keys {
-			if sp := spreadOf(r.values[key][i]); len(sp.Values) > 0 {
+			if sp := spreadOf(r.values[key][i]); len(sp.Values) > 0 && !r.isWithheld(key, i) {
 				servers[s.name][key] = sp
 			}
 		}
 	}
-	text, err := json.MarshalIndent(map[string]any{"scenario": r.scenario, "servers": servers, "problems": r.problems}, "", "  ")
+	withheld := map[string][]string{}
+	for i, s := range r.servers {
+		for _, key := range r.keys {
+			if r.isWithheld(key, i) {
+				withheld[s.name] = append(withheld[s.name], key)
+			}
+		}
+	}
+	text, err := json.MarshalIndent(map[string]any{
+		"scenario": r.scenario, "servers": servers, "withheld": withheld, "at_floor": r.atFloor(), "problems": r.problems,
+	}, "", "  ")
 	if err != nil {
 		return err
 	}

@@ -40,8 +40,11 @@ func TestEcho(t *testing.T) {
 			if cpu := o.number(t, "cpu_us_per_echo"); cpu <= 0 {
 				t.Errorf("cpu_us_per_echo = %v", cpu)
 			}
-			l := o.json["latency_us"].(map[string]any)
-			if p50, top := l["p50"].(float64), l["max"].(float64); p50 <= 0 || top < p50 {
+			l, reported := o.json["latency_us"].(map[string]any)
+			if reported == o.withheld("latency_us") {
+				t.Errorf("latency %v, withheld %v", l, o.json["withheld"])
+			}
+			if reported && (l["p50"].(float64) <= 0 || l["max"].(float64) < l["p50"].(float64)) {
 				t.Errorf("latency %v", l)
 			}
 			if lost := o.number(t, "lost"); lost != 0 {
@@ -65,7 +68,7 @@ func TestOpenLoopKeepsThePlan(t *testing.T) {
 
 func TestHeartbeat(t *testing.T) {
 	// A beat counts as missed half an interval after it was due: longer than a busy machine keeps a process waiting.
-	const beatEvery = 400 * time.Millisecond
+	const beatEvery = 800 * time.Millisecond
 	tests := []struct {
 		name string
 		peer peerOptions
@@ -77,24 +80,25 @@ func TestHeartbeat(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			p := startPeer(t, tt.peer)
 			args := append([]string{
 				"heartbeat", "--target", p.url(), "--pid", ownPID(), "--connections", "20", "--interval", beatEvery.String(),
-				"--duration", "2400ms", "--settle", "50ms",
+				"--duration", "3200ms", "--settle", "50ms",
 			}, tt.args...)
 			o := bench(t, args...)
 			if o.code != exitOK {
 				t.Fatalf("exit %d: %s", o.code, o.stderr)
 			}
-			if n := o.number(t, "beats"); n < 100 || n > 140 {
-				t.Errorf("%v beats, want about 120", n)
+			if n := o.number(t, "beats"); n < 60 || n > 100 {
+				t.Errorf("%v beats, want about 80", n)
 			}
 			if cpu := o.number(t, "cpu_us_per_beat"); cpu <= 0 {
 				t.Errorf("cpu_us_per_beat = %v", cpu)
 			}
 			if strings.Contains(strings.Join(tt.args, " "), "client") {
-				if n := o.number(t, "acks"); n < 100 || n > 140 {
-					t.Errorf("%v acks, want about 120", n)
+				if n := o.number(t, "acks"); n < 60 || n > 100 {
+					t.Errorf("%v acks, want about 80", n)
 				}
 			}
 		})
@@ -108,8 +112,11 @@ func TestIdle(t *testing.T) {
 	if o.code != exitOK {
 		t.Fatalf("exit %d: %s", o.code, o.stderr)
 	}
-	for _, key := range []string{"rss_bytes_at_10", "rss_bytes_at_200", "bytes_per_connection", "bytes_per_connection_after_echo", "opens_per_second"} {
+	for _, key := range []string{"rss_bytes_at_10", "rss_bytes_at_200", "bytes_per_connection", "bytes_per_connection_after_echo", "pings_answered"} {
 		o.number(t, key)
+	}
+	if _, ok := o.json["opens_per_second"]; ok == o.withheld("opens_per_second") {
+		t.Errorf("opens_per_second is there: %v, withheld %v", ok, o.json["withheld"])
 	}
 	if n := o.number(t, "connections"); n != 200 {
 		t.Errorf("%v connections, want 200", n)
@@ -146,6 +153,23 @@ func TestStorm(t *testing.T) {
 	}
 	if cpu := o.number(t, "cpu_us_per_open"); cpu <= 0 {
 		t.Errorf("cpu_us_per_open = %v", cpu)
+	}
+}
+
+// TestSourcesAreUsed: a peer sees the address that was asked for, and one that this host lacks is one line.
+func TestSourcesAreUsed(t *testing.T) {
+	p := startPeer(t, peerOptions{})
+	args := []string{"idle", "--target", p.url(), "--connections", "3", "--settle", "0s", "--duration", "500ms", "--sources"}
+	if o := bench(t, append(args, "127.9.8.7")...); o.code != exitOK {
+		t.Fatalf("exit %d: %s", o.code, o.stderr)
+	}
+	p.mu.Lock()
+	if !strings.HasPrefix(p.latest, "127.9.8.7:") {
+		t.Errorf("connected from %s", p.latest)
+	}
+	p.mu.Unlock()
+	if o := bench(t, append(args, "192.0.2.1")...); o.code != exitUsage || !strings.Contains(o.lastOf(), "cannot assign requested address") {
+		t.Errorf("exit %d: %s", o.code, o.stderr)
 	}
 }
 

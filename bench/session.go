@@ -4,30 +4,28 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strconv"
 	"strings"
 	"time"
-
-	"github.com/pulsewheel/pulsewheel/poller"
 )
 
-const (
-	// limitedShare is the share of one core from which on the client, a single loop, is taken for the limit.
-	limitedShare = 0.9
-	// waitedShare is the share of a span spent waiting for a core from which on that is worth a note.
-	waitedShare = 0.1
-	// syscallSpan bounds the span that is repeated under perf: counting needs no long one.
-	syscallSpan = 5 * time.Second
-)
+// syscallSpan bounds the span that is repeated under perf: counting needs no long one.
+const syscallSpan = 5 * time.Second
 
-// session is one run of a scenario: the client, the server's account, the report in the making.
+// session is one process' part in a run of a scenario: the client, the server's account, the report in the making.
 type session struct {
-	opts   *options
+	opts   *options // of this process' part
+	whole  *options // of the run
 	client *client
-	server *process // nil without --pid
-	report *report
+	crew   *crew    // of the leader of several processes; nil elsewhere
+	hand   *hand    // of a hand; nil elsewhere
+	server *process // nil without --pid, and in a hand
+	report *report  // of a hand: for nobody
 	bar    *progress
 	looks  *lookout // of churn and hostile; nil elsewhere
 	calls  float64  // system calls of the server per operation; 0 not counted
+	total  *tally   // of all processes, once they are collected
 }
 
 // span is what a measured stretch of time took.
@@ -35,44 +33,46 @@ type span struct {
 	from, to   int64 // on the client's clock
 	serverCPU  time.Duration
 	serverUser time.Duration
-	clientCPU  time.Duration
-	clientWait time.Duration // for a core
+	client     clientUse
 }
 
 func (s span) seconds() float64 { return float64(s.to-s.from) / 1e9 }
 
-// clientCores is how much of a core the client used.
-func (s span) clientCores() float64 { return s.clientCPU.Seconds() / s.seconds() }
-
-// waitShare is the share of the span in which the client was ready to run but had no core.
-func (s span) waitShare() float64 { return s.clientWait.Seconds() / s.seconds() }
+// clientCores is how much of a core the clients used together.
+func (s span) clientCores() float64 { return s.client.CPU.Seconds() / s.seconds() }
 
 // serverCores likewise; 0 if unknown.
 func (s span) serverCores() float64 { return s.serverCPU.Seconds() / s.seconds() }
 
-// runScenario runs one scenario from the first connection to the exit code.
-func runScenario(sc scenario, o *options, stdout, stderr io.Writer) error {
-	limit, err := poller.DescriptorLimit()
+// runScenario runs one scenario from the first connection to the exit code. words are its flags, for the hands that it may
+// need.
+func runScenario(sc scenario, whole *options, words []string, stdout, stderr io.Writer) error {
+	parts, err := sc.parts(whole)
 	if err != nil {
 		return err
 	}
-	if need := o.connections + o.guests + spareDescriptors; uint64(need) > limit {
-		return fmt.Errorf("%w: %d connections%s need %d descriptors, the limit is %d: raise it (ulimit -n) or lower --connections",
-			errUsage, o.connections, besides(o.guests), need, limit)
+	if err := checkMemory(whole); err != nil {
+		return err
 	}
-	s := &session{opts: o, report: &report{Scenario: sc.name, Target: o.target.url}, bar: newProgress(stderr)}
-	if o.pid != 0 {
-		s.server = &process{pid: o.pid}
+	s := &session{opts: parts[0], whole: whole, report: &report{Scenario: sc.name, Target: whole.target.url}, bar: newProgress(stderr)}
+	if whole.pid != 0 {
+		s.server = &process{pid: whole.pid}
 		if _, err := s.server.rss(); err != nil {
 			return fmt.Errorf("%w: --pid: %w", errUsage, err)
 		}
 	}
-	if s.client, err = newClient(o); err != nil {
+	if s.client, err = newClient(s.opts); err != nil {
 		return err
 	}
 	defer s.client.close() //nolint:errcheck // the process ends
 	if err := s.client.reach(); err != nil {
 		return err
+	}
+	if len(parts) > 1 {
+		if err := s.hire(len(parts)-1, append([]string{sc.name}, words...)); err != nil {
+			return err
+		}
+		defer s.crew.end()
 	}
 	err = sc.run(s)
 	s.bar.done()
@@ -83,21 +83,32 @@ func runScenario(sc scenario, o *options, stdout, stderr io.Writer) error {
 	return s.finish(stdout)
 }
 
-// besides names the guests among what needs descriptors.
-func besides(guests int) string {
-	if guests == 0 {
-		return ""
+// hire starts the hands of a run.
+func (s *session) hire(hands int, words []string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
 	}
-	return fmt.Sprintf(" and up to %d beside them", guests)
+	s.crew = newCrew(hands, s.wake)
+	for i := range hands {
+		if err := s.crew.hire(append([]string{self, handCommand, strconv.Itoa(i + 1)}, words...)...); err != nil {
+			s.crew.end()
+			return err
+		}
+	}
+	return nil
 }
 
 // finish completes the report, prints and saves it, and judges.
 func (s *session) finish(stdout io.Writer) error {
-	r, t := s.report, &s.client.tally
-	r.Connections, r.Failed, r.Lost = t.opened, t.failed, t.lost
-	r.Failures, r.Losses = joined(r.Failures, t.failures), joined(r.Losses, t.losses)
-	r.require(t.failed == 0, "%d connections could not be opened%s", t.failed, mostly(t.failures))
-	r.require(t.lost == 0, "%d connections were lost%s", t.lost, mostly(t.losses))
+	r, t := s.report, s.total
+	if t == nil { // it did not get so far
+		t = &s.client.tally
+	}
+	r.Connections, r.Failed, r.Lost = t.Opened, t.Failed, t.Lost
+	r.Failures, r.Losses = joined(r.Failures, t.Failures), joined(r.Losses, t.Losses)
+	r.require(t.Failed == 0, "%d connections could not be opened%s", t.Failed, mostly(t.Failures))
+	r.require(t.Lost == 0, "%d connections were lost%s", t.Lost, mostly(t.Losses))
 	if s.server != nil && r.Server == nil {
 		r.Server = &serverFigures{}
 	}
@@ -106,21 +117,7 @@ func (s *session) finish(stdout io.Writer) error {
 			r.Server.RSSBytes = rss
 		}
 	}
-	// With the object on standard output nothing else may be there.
-	if s.opts.jsonFile != "-" {
-		if err := r.summary(stdout); err != nil {
-			return err
-		}
-	}
-	if s.opts.jsonFile != "" {
-		if err := r.save(s.opts.jsonFile, stdout); err != nil {
-			return err
-		}
-	}
-	if len(r.Problems) > 0 {
-		return fmt.Errorf("%w: %s", errCheck, strings.Join(r.Problems, "; "))
-	}
-	return nil
+	return r.publish(s.opts.jsonFile, stdout)
 }
 
 // joined adds one count of causes to another, which may be nil.
@@ -144,11 +141,14 @@ func mostly(counts map[string]int) string {
 	return ", mostly: " + cause
 }
 
-// open opens connections up to n, showing how far it is.
+// open opens connections up to n, showing how far it is, and returns when all processes have theirs.
 func (s *session) open(n int) error {
 	t := &s.client.tally
-	s.watch("opening", func() (int, int) { return t.active, n })
-	return s.client.openTo(n)
+	s.watch("opening", func() (int, int) { return t.Active, n })
+	if err := s.client.openTo(n); err != nil {
+		return err
+	}
+	return s.meet("opened", nil)
 }
 
 // watch shows what the client is at from now on.
@@ -164,7 +164,7 @@ func (s *session) watch(what string, state func() (have, want int)) {
 
 // rest serves the client for a while, or until nobody is left to serve.
 func (s *session) rest(what string, d time.Duration) error {
-	return s.await(what, d, func() bool { return s.client.tally.active == 0 })
+	return s.await(what, d, func() bool { return s.opts.connections > 0 && s.client.tally.Active == 0 })
 }
 
 // await serves the client until something has come about, for so long at most.
@@ -174,10 +174,14 @@ func (s *session) await(what string, most time.Duration, done func() bool) error
 	return s.client.run(from+int64(most), done)
 }
 
-// measure runs work and accounts for it.
+// measure runs work, in all processes at the same time, and accounts for it until the last is done.
 func (s *session) measure(work func() error) (span, error) {
 	var sp span
-	before, err := s.usage()
+	var before, after usage
+	err := s.meet("begin", func() (err error) {
+		before, err = s.usage()
+		return err
+	})
 	if err != nil {
 		return sp, err
 	}
@@ -186,35 +190,38 @@ func (s *session) measure(work func() error) (span, error) {
 		return sp, err
 	}
 	sp.from = s.client.clock()
+	s.client.startProbes(sp.from)
 	if err := work(); err != nil {
 		return sp, err
 	}
-	sp.to = s.client.clock()
-	after, err := s.usage()
+	err = s.meet("end", func() (err error) {
+		after, err = s.usage()
+		return err
+	})
 	if err != nil {
 		return sp, err
 	}
+	sp.to = s.client.clock()
+	late := s.client.stopProbes()
 	ownAfter, err := ownUsage()
 	if err != nil {
 		return sp, err
 	}
 	sp.serverCPU, sp.serverUser = before.cpu(after), after.user-before.user
-	sp.clientCPU, sp.clientWait = own.cpu(ownAfter), ownAfter.waited-own.waited
-	s.report.judgeMachine(sp)
+	sp.client = clientUse{CPU: own.cpu(ownAfter), Wait: ownAfter.waited - own.waited, Late: late}
+	sp.client.Busiest, sp.client.Waited = sp.client.CPU.Seconds()/sp.seconds(), sp.client.Wait.Seconds()/sp.seconds()
 	return sp, nil
 }
 
-// judgeMachine says so if something else on the machine kept the client from its core: latencies and rates of such a
-// span are that something's.
-func (r *report) judgeMachine(sp span) {
-	if share := sp.waitShare(); share >= waitedShare {
-		r.note("the machine was busy: the client was ready but without a core for %.0f %% of %.1f s; rates and latencies suffer", 100*share, sp.seconds())
-	}
-}
-
-// span is measure for the stretch that the report is about, of the length the caller asked for.
-func (s *session) span(what string) (span, error) {
-	sp, err := s.measure(func() error { return s.rest(what, s.opts.duration) })
+// span is measure for the stretch that the report is about, of the length the caller asked for. begin is called when it
+// begins; nil: nothing.
+func (s *session) span(what string, begin func()) (span, error) {
+	sp, err := s.measure(func() error {
+		if begin != nil {
+			begin()
+		}
+		return s.rest(what, s.opts.duration)
+	})
 	s.account(sp)
 	return sp, err
 }
@@ -234,69 +241,70 @@ func (s *session) usage() (usage, error) {
 	return s.server.usage()
 }
 
-// perOperation adds what one operation cost the server in CPU, and how busy both sides were.
+// perOperation adds what one operation cost the server.
 func (s *session) perOperation(sp span, name string, operations int) {
 	r := s.report
 	if s.server == nil {
 		r.note("without --pid neither the server's memory nor its CPU is known")
-	} else {
-		key := "cpu_us_per_" + name
-		r.add(key, sp.serverCPU.Seconds()*1e6/float64(operations))
-		if sp.serverCPU > 0 {
-			r.comment(key, "(%.0f %% in user mode)", 100*min(sp.serverUser.Seconds()/sp.serverCPU.Seconds(), 1))
-		}
-		if s.calls > 0 {
-			r.add("syscalls_per_"+name, s.calls)
-		}
-		r.add("server_cores", sp.serverCores())
-	}
-	r.add("client_cores", sp.clientCores())
-	r.add("client_wait_share", sp.waitShare())
-	r.comment("client_wait_share", "(ready to run, but without a core)")
-}
-
-// judgeClient says so if the client was the limit of a rate.
-func (s *session) judgeClient(sp span, rate string) {
-	if sp.clientCores() < limitedShare {
 		return
 	}
-	s.report.ClientLimited = true
-	if sp.serverCores() < limitedShare {
-		s.report.note("the client was the limit (%.2f of a core): %s is the client's, the server can do more", sp.clientCores(), rate)
-		return
+	key := "cpu_us_per_" + name
+	r.add(key, sp.serverCPU.Seconds()*1e6/float64(operations))
+	if sp.serverCPU > 0 {
+		r.comment(key, "(%.0f %% in user mode)", 100*min(sp.serverUser.Seconds()/sp.serverCPU.Seconds(), 1))
 	}
-	s.report.note("client and server were both at a full core (%.2f, %.2f): %s is what both can do together", sp.clientCores(), sp.serverCores(), rate)
+	if s.calls > 0 {
+		r.add("syscalls_per_"+name, s.calls)
+	}
+	r.add("server_cores", sp.serverCores())
 }
 
 // countSyscalls lets the load go on for a short span under perf and keeps the server's system calls per operation for
 // perOperation. It is a span of its own because counting costs the server CPU.
 func (s *session) countSyscalls(operations func() int) error {
-	if !s.opts.syscalls {
+	if !s.whole.syscalls {
 		return nil
 	}
-	c, err := newCounter(s.opts.pid)
-	if err == nil {
-		err = c.command("enable")
-	}
+	var perf *counter
+	var refused error // what perf can't do is no reason to fail
+	before, after := 0, 0
+	err := s.meet("perf started", func() error { // which takes a while, and the load goes on
+		perf, refused = newCounter(s.whole.pid)
+		return nil
+	})
 	if err != nil {
-		s.report.note("system calls not counted: %v", err)
-		return nil
-	}
-	before := operations()
-	if err := s.rest("counting system calls", min(s.opts.duration, syscallSpan)); err != nil {
-		_, _ = c.finish() // perf must not outlive us
 		return err
 	}
-	done := operations() - before
-	err = c.command("disable")
-	var n int64
-	if err == nil {
-		n, err = c.finish()
-	}
+	err = s.meetCounting("counting", operations, func(all int) error {
+		before = all
+		if refused == nil {
+			refused = perf.command("enable")
+		}
+		return nil
+	})
 	if err != nil {
-		s.report.note("system calls not counted: %v", err)
+		perf.abandon()
+		return err
+	}
+	if err := s.rest("counting system calls", min(s.opts.duration, syscallSpan)); err != nil {
+		perf.abandon()
+		return err
+	}
+	var n int64
+	err = s.meetCounting("counted", operations, func(all int) error {
+		after = all
+		if refused == nil {
+			n, refused = perf.stop()
+		}
+		return nil
+	})
+	if err != nil || s.hand != nil {
+		return err
+	}
+	if refused != nil {
+		s.report.note("system calls not counted: %v", refused)
 		return nil
 	}
-	s.calls = float64(n) / float64(max(done, 1))
+	s.calls = float64(n) / float64(max(after-before, 1))
 	return nil
 }

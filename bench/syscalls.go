@@ -24,6 +24,7 @@ var errPerf = errors.New("perf cannot count")
 // disabled and acknowledges each command, so the counted span is ours and not that of a process starting up.
 type counter struct {
 	cmd     *exec.Cmd
+	ended   bool
 	control *os.File
 	acks    *os.File
 	lines   *bufio.Reader
@@ -57,6 +58,21 @@ func newCounter(pid int) (*counter, error) {
 	return c, nil
 }
 
+// stop ends the counting and returns the count.
+func (c *counter) stop() (int64, error) {
+	if err := c.command("disable"); err != nil {
+		return 0, err
+	}
+	return c.finish()
+}
+
+// abandon ends a perf whose count nobody wants: it must not outlive us.
+func (c *counter) abandon() {
+	if c != nil && !c.ended {
+		_, _ = c.finish()
+	}
+}
+
 // command sends one command to perf and waits for its acknowledgement.
 func (c *counter) command(name string) error {
 	if _, err := c.control.WriteString(name + "\n"); err != nil {
@@ -84,6 +100,7 @@ func (c *counter) complaint() string {
 
 // finish ends perf and returns what it counted.
 func (c *counter) finish() (int64, error) {
+	c.ended = true
 	_ = c.cmd.Process.Signal(os.Interrupt) // fails only if it has ended
 	waited := c.cmd.Wait()
 	_ = c.control.Close()

@@ -22,7 +22,8 @@ type target struct {
 	path    string // with the query
 	// loopback: the client may choose its source address from 127.0.0.0/8, so ports do not bound the connections.
 	loopback bool
-	pid      int // of this process: where in 127.0.0.0/8 it begins
+	pid      int          // of this process: where in 127.0.0.0/8 it begins
+	sources  []netip.Addr // to choose from instead
 }
 
 // parseTarget understands ws://host[:port][/path][?query]. extra is appended to the query.
@@ -67,8 +68,11 @@ func parseTarget(raw string, extra url.Values) (target, error) {
 
 // source is the address from which the n-th connection of this process is made; the zero address leaves it to the
 // kernel. Every process starts elsewhere in 127.0.0.0/8, so that neither two at a time nor one after another (whose
-// predecessor's ports are still in TIME_WAIT) meet.
+// predecessor's ports are still in TIME_WAIT) meet. Of the addresses that the caller gave each has its turn.
 func (t target) source(n int) netip.Addr {
+	if len(t.sources) > 0 {
+		return t.sources[(t.pid+n/portsPerSource)%len(t.sources)]
+	}
 	if !t.loopback {
 		return netip.Addr{}
 	}

@@ -36,7 +36,6 @@ type visitors struct {
 	arrival  int     // id of the alarm of arrivals; the others are the slots'
 
 	from    int64 // of the plan of arrivals
-	begun   int
 	stopped bool
 	free    []int
 	ways    []way   // per guest
@@ -45,23 +44,43 @@ type visitors struct {
 	silent  int     // held unread
 	lastAt  int64   // when the last one vanished
 
-	vanished [ways]int
-	failures map[string]int // why guests could not be opened
-	losses   map[string]int // how guests were ended before they vanished
-	unplaced int            // arrivals for which no slot was free
-	early    int            // silent ones ended before their timeout
-	late     int            // ended more than two ticks after it, as seen from here
-	overdue  int            // silent ones not ended in time
-	expiry   *histogram     // how long after their timeout the silent ones were ended
+	visits
+}
+
+// visits is what became of the visitors, those of one process or of all.
+type visits struct {
+	Begun    int
+	Vanished [ways]int
+	Failures map[string]int // why guests could not be opened
+	Losses   map[string]int // how guests were ended before they vanished
+	Unplaced int            // arrivals for which no slot was free
+	Early    int            // silent ones ended before their timeout
+	Late     int            // ended more than two ticks after it, as seen from here
+	Overdue  int            // silent ones not ended in time
+	Expiry   *histogram     // how long after their timeout the silent ones were ended
+}
+
+func (v *visits) add(other *visits) {
+	v.Begun += other.Begun
+	for w, n := range other.Vanished {
+		v.Vanished[w] += n
+	}
+	v.Failures = joined(v.Failures, other.Failures)
+	v.Losses = joined(v.Losses, other.Losses)
+	v.Unplaced += other.Unplaced
+	v.Early += other.Early
+	v.Late += other.Late
+	v.Overdue += other.Overdue
+	v.Expiry.merge(other.Expiry)
 }
 
 func newVisitors(c *client, o *options) *visitors {
 	v := &visitors{
-		client: c, random: rand.New(rand.NewPCG(1, 2)), // the same lives in every run
+		client: c, random: rand.New(rand.NewPCG(1, uint64(o.index))), // the same lives in every run
 		life: int64(o.life), timeout: int64(o.timeout), patience: int64(o.patience(o.timeout)), opening: int64(o.openTimeout),
 		gap: 60e9 / o.churnRate, arrival: len(c.conns), from: c.clock(),
 		ways: make([]way, o.guests), spoke: make([]int64, o.guests),
-		failures: map[string]int{}, losses: map[string]int{}, expiry: newHistogram(),
+		visits: visits{Failures: map[string]int{}, Losses: map[string]int{}, Expiry: newHistogram()},
 	}
 	for i := len(c.conns) - 1; i >= c.members; i-- {
 		v.free = append(v.free, i)
@@ -86,7 +105,7 @@ func (v *visitors) ring(id int, at int64) {
 	case k.phase != open:
 		v.client.end(id, errTimeout)
 	case k.deaf: // its patience is over, and the server still holds it
-		v.overdue++
+		v.Overdue++
 		v.silenceEnds(id)
 	default:
 		v.vanish(id, at)
@@ -98,14 +117,14 @@ func (v *visitors) arrive(now int64) {
 	if v.stopped {
 		return
 	}
-	for ; v.due() <= now; v.begun++ {
+	for ; v.due() <= now; v.Begun++ {
 		if len(v.free) == 0 {
-			v.unplaced++
+			v.Unplaced++
 			continue
 		}
 		i := v.free[len(v.free)-1]
 		v.free = v.free[:len(v.free)-1]
-		v.ways[i-v.client.members] = way(v.begun % int(ways))
+		v.ways[i-v.client.members] = way(v.Begun % int(ways))
 		v.living++
 		v.alarms.set(i, now+v.opening)
 		v.client.connectGuest(i, poller.ConnectOptions{})
@@ -114,7 +133,7 @@ func (v *visitors) arrive(now int64) {
 }
 
 // due is when the next guest is to arrive.
-func (v *visitors) due() int64 { return v.from + int64(float64(v.begun)*v.gap) }
+func (v *visitors) due() int64 { return v.from + int64(float64(v.Begun)*v.gap) }
 
 func (v *visitors) connected(i int, at int64) []byte {
 	v.spoke[i-v.client.members] = at
@@ -130,7 +149,7 @@ func (v *visitors) pinged(i int, at int64) { v.spoke[i-v.client.members] = at }
 // vanish ends a guest's life in its way.
 func (v *visitors) vanish(i int, at int64) {
 	w := v.ways[i-v.client.members]
-	v.vanished[w]++
+	v.Vanished[w]++
 	v.living--
 	v.lastAt = at
 	switch w {
@@ -151,12 +170,12 @@ func (v *visitors) vanish(i int, at int64) {
 func (v *visitors) hungUp(i int, at int64) {
 	late := at - v.spoke[i-v.client.members] - v.timeout
 	if late < -earlyBy {
-		v.early++
+		v.Early++
 	}
 	if late > 2*int64(serverTick) {
-		v.late++
+		v.Late++
 	}
-	v.expiry.record(late)
+	v.Expiry.record(late)
 	v.silenceEnds(i)
 }
 
@@ -171,9 +190,9 @@ func (v *visitors) ended(i int, was phase, why error, at int64) {
 	v.living--
 	v.lastAt = at
 	if was == open {
-		v.losses[describe(why)]++
+		v.Losses[describe(why)]++
 	} else {
-		v.failures[describe(why)]++
+		v.Failures[describe(why)]++
 	}
 	v.leave(i)
 }

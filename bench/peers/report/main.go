@@ -25,6 +25,9 @@ const (
 	resultsFile = "results.json"
 	tableFile   = "results.md"
 	chartsFile  = "charts.png"
+
+	resultsFolder = "bench/results"
+	quickFolder   = "bin/results"
 )
 
 var errUsage = errors.New("wrong call")
@@ -64,9 +67,10 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	fs.SetOutput(stderr)
 	fs.StringVar(&o.bin, "bin", "bin", "`folder` of pulsewheel, bench, floor and floor-c, with the peers in its folder peers")
 	fs.StringVar(&o.node, "node", "bench/peers/ws", "`folder` of the peer in JavaScript")
-	fs.StringVar(&o.results, "results", "bench/results", "`folder` to write to")
+	fs.StringVar(&o.results, "results", "", "`folder` to write to: "+resultsFolder+", or with --quick "+quickFolder)
 	fs.IntVar(&o.rounds, "rounds", 3, "how often each server has its turn in a scenario")
-	fs.DurationVar(&o.duration, "duration", 10*time.Second, "length of the measured spans of echo and heartbeat")
+	quick := fs.Bool("quick", false, "the short form: one round of a second each of "+strings.Join(quickNames(), ",")+", to see that all of it runs")
+	fs.DurationVar(&o.duration, "duration", 2*time.Second, "length of the measured spans of echo and heartbeat")
 	fs.StringVar(&scenarioList, "scenarios", "", "only these of `"+strings.Join(scenarioNames(), ",")+"`")
 	fs.StringVar(&serverList, "servers", "", "only these of `"+strings.Join(serverNames(), ",")+"`")
 	fs.BoolVar(&o.run, "run", true, "measure; otherwise only write table and charts from "+resultsFile)
@@ -78,6 +82,18 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	}
 	if fs.NArg() > 0 || o.rounds < 1 || o.duration <= 0 {
 		return o, fmt.Errorf("%w: no arguments, at least one round, and a positive duration", errUsage)
+	}
+	if o.results == "" {
+		o.results = resultsFolder
+		if *quick { // its figures are not worth keeping
+			o.results = quickFolder
+		}
+	}
+	if *quick {
+		o.rounds, o.duration = 1, time.Second
+		if scenarioList == "" {
+			scenarioList = strings.Join(quickNames(), ",")
+		}
 	}
 	var err error
 	if o.scenarios, err = choose("--scenarios", scenarioList, scenarioNames()); err != nil {

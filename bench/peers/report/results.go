@@ -34,6 +34,8 @@ type outcome struct {
 	Rounds   int                          `json:"rounds"`
 	Args     []string                     `json:"args"` // of the harness' scenario
 	Servers  map[string]map[string]spread `json:"servers"`
+	Withheld map[string][]string          `json:"withheld,omitempty"` // by server: figures that would be the client's own
+	AtFloor  []string                     `json:"at_floor,omitempty"` // rates that are not told from a floor's
 	Problems []string                     `json:"problems,omitempty"` // checks that did not hold
 }
 
@@ -90,7 +92,8 @@ func (r *results) save(name string) error {
 	for i, sc := range slices.Sorted(maps.Keys(r.Scenarios)) {
 		o := r.Scenarios[sc]
 		fmt.Fprintf(&b, "%s\n    %q: {\n      \"rounds\": %d,\n      \"args\": %s,\n", comma(i), sc, o.Rounds, enc(o.Args))
-		fmt.Fprintf(&b, "      \"problems\": %s,\n      \"servers\": {", enc(append([]string{}, o.Problems...)))
+		fmt.Fprintf(&b, "      \"problems\": %s,\n", enc(append([]string{}, o.Problems...)))
+		fmt.Fprintf(&b, "      \"withheld\": %s,\n      \"at_floor\": %s,\n      \"servers\": {", enc(o.Withheld), enc(append([]string{}, o.AtFloor...)))
 		for j, server := range slices.Sorted(maps.Keys(o.Servers)) {
 			fmt.Fprintf(&b, "%s\n        %q: {", comma(j), server)
 			for k, figure := range slices.Sorted(maps.Keys(o.Servers[server])) {

@@ -16,9 +16,11 @@ import (
 	"time"
 )
 
-// The server that everything is compared with, the one that can't take every part, and the program that loads them.
+// The server that everything is compared with, the same in its second turn of each round, the one that can't take every part,
+// and the program that loads them.
 const (
 	product    = "pulsewheel"
+	again      = product + "-again"
 	centrifuge = "centrifuge"
 	harness    = "bench"
 )
@@ -91,39 +93,62 @@ type scenario struct {
 	interval time.Duration // at which the servers beat
 	timed    bool          // its measured span has the length that the caller asked for
 	echo     bool          // it needs servers that echo
+	quick    bool          // it is part of the short form
 }
 
 // scenarios lists what is measured.
 func scenarios() []scenario {
 	list := []scenario{}
 	for _, n := range []string{"100", "1000", "10000"} {
-		list = append(list, scenario{
-			name: "echo-" + n, timed: true, echo: true,
-			args: []string{"echo", "--connections", n, "--settle", "1s", "--syscalls"},
-		})
+		list = append(list,
+			// As fast as the answers come: how many, and at what cost.
+			scenario{
+				name: "echo-" + n, timed: true, echo: true, quick: n == "1000",
+				args: []string{"echo", "--connections", n, "--settle", "500ms", "--syscalls"},
+			},
+			// At a rate that all of them bear, so that the latency is not that of the queue which a closed loop makes.
+			scenario{
+				name: "paced-" + n, timed: true, echo: true, quick: n == "1000",
+				args: []string{"echo", "--connections", n, "--settle", "500ms", "--rate", pacedRate},
+			},
+		)
 	}
-	steps := []string{"--connections", "18000", "--steps", "2000,18000", "--duration", "1s"}
+	steps := []string{"--connections", "18000", "--steps", "2000,18000", "--duration", "100ms"}
 	return append(list,
 		scenario{
 			name: "heartbeat-10000", interval: 2 * time.Second, timed: true,
-			args: []string{"heartbeat", "--connections", "10000", "--interval", "2s", "--syscalls"},
+			args: []string{"heartbeat", "--connections", "10000", "--interval", "2s", "--settle", "500ms", "--syscalls"},
 		},
 		scenario{
-			name: "heartbeat-3000", interval: time.Second, timed: true,
-			args: []string{"heartbeat", "--connections", "3000", "--interval", "1s", "--syscalls"},
+			name: "heartbeat-3000", interval: time.Second, timed: true, quick: true,
+			args: []string{"heartbeat", "--connections", "3000", "--interval", "1s", "--settle", "500ms", "--syscalls"},
 		},
-		scenario{name: "idle", args: append([]string{"idle"}, steps...)},
+		scenario{name: "idle", quick: true, args: append([]string{"idle", "--settle", "1s"}, steps...)},
 		// Two beats on each connection before memory is sampled.
-		scenario{name: "idle-beating", interval: 5 * time.Second, args: append([]string{"idle", "--settle", "12s"}, steps...)},
-		scenario{name: "idle-echo", echo: true, args: append([]string{"idle", "--echo-once"}, steps...)},
-		scenario{name: "storm", args: []string{"storm"}},
+		scenario{name: "idle-beating", interval: 2 * time.Second, args: append([]string{"idle", "--settle", "5s"}, steps...)},
+		scenario{name: "idle-echo", echo: true, args: append([]string{"idle", "--settle", "1s", "--echo-once", "--echo-settle", "6s"}, steps...)},
+		scenario{name: "storm", quick: true, args: []string{"storm", "--settle", "500ms"}},
 	)
 }
+
+// pacedRate is the messages a second of the scenarios that compare latencies.
+const pacedRate = "10000"
 
 func scenarioNames() []string {
 	var names []string
 	for _, s := range scenarios() {
 		names = append(names, s.name)
+	}
+	return names
+}
+
+// quickNames are the scenarios of the short form.
+func quickNames() []string {
+	var names []string
+	for _, s := range scenarios() {
+		if s.quick {
+			names = append(names, s.name)
+		}
 	}
 	return names
 }
@@ -135,7 +160,12 @@ func (sc scenario) contestants(o options) string {
 		if sc.echo && name == centrifuge {
 			continue // its messages are commands of its own protocol
 		}
-		list = append(list, name+"="+o.command(name, sc.interval))
+		entry := name + "=" + o.command(name, sc.interval)
+		if name == product { // who is first takes part twice
+			list = slices.Insert(list, 0, entry)
+			continue
+		}
+		list = append(list, entry)
 	}
 	return strings.Join(list, ",")
 }
@@ -168,11 +198,15 @@ func (sc scenario) measure(ctx context.Context, o options, stderr io.Writer) (ou
 	if list == "" {
 		return outcome{}, fmt.Errorf("%w: none of the chosen servers can take part", errUsage)
 	}
-	args := append([]string{"compare", "--rounds", strconv.Itoa(o.rounds), "--json", "-", "--servers", list}, sc.args...)
+	args := sc.args
 	if sc.timed {
-		args = append(args, "--duration", o.duration.String())
+		args = append(slices.Clone(args), "--duration", o.duration.String())
 	}
-	command := exec.CommandContext(ctx, o.file(harness), args...)
+	comparing := []string{"compare", "--rounds", strconv.Itoa(o.rounds), "--json", "-", "--servers", list}
+	if slices.Contains(o.servers, product) {
+		comparing = append(comparing, "--control")
+	}
+	command := exec.CommandContext(ctx, o.file(harness), append(comparing, args...)...)
 	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) } // it has a server to end
 	var out bytes.Buffer
 	command.Stdout, command.Stderr = &out, stderr
@@ -181,6 +215,6 @@ func (sc scenario) measure(ctx context.Context, o options, stderr io.Writer) (ou
 	if ran != nil && (!errors.As(ran, &exit) || out.Len() == 0) {
 		return outcome{}, ran
 	}
-	found := outcome{Rounds: o.rounds, Args: args[7:]}
+	found := outcome{Rounds: o.rounds, Args: args}
 	return found, json.Unmarshal(out.Bytes(), &found)
 }

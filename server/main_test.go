@@ -25,6 +25,9 @@ func TestMain(m *testing.M) {
 	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
 		_ = parallel.Value.Set("6")
 	}
+	if f := flag.Lookup("test.fuzz"); f != nil && f.Value.String() != "" {
+		os.Exit(m.Run()) // the fuzzing engine has goroutines of its own
+	}
 	openRuntimeDescriptors()
 	goroutines, descriptors := len(foreignGoroutines()), len(openDescriptors())
 	code := m.Run()

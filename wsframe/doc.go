@@ -17,8 +17,8 @@
 // one [Deflate] of 4 bits. A compressed message is assembled like any other and inflated when it is whole, by the
 // [Inflater] of whoever decodes; [Deflater] compresses what is sent, for everybody.
 //
-// Masks and the answer to the handshake are the work of github.com/gobwas/ws, compression that of
-// github.com/klauspost/compress. The blocking readers of the former are not used: they need a goroutine per connection.
+// Masks and the answer to the handshake are the work of github.com/gobwas/ws, whose blocking readers are not used: they
+// need a goroutine per connection. github.com/klauspost/compress compresses, the standard library inflates.
 //
 // # Concurrency
 //

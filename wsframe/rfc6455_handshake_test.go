@@ -16,7 +16,13 @@ import (
 //	4.2.2  a chosen subprotocol is one of those that were offered           TestRFC6455Section4_2_2SubprotocolOffered
 
 // refused checks that a request with these fields is answered with the status, and never with a 101.
-func refused(t *testing.T, status int, line string, fields ...string) *Refusal {
+func refused(t *testing.T, status int, line string, fields ...string) {
+	t.Helper()
+	checkRefusal(t, refusal(t, status, line, fields...))
+}
+
+// refusal is the answer itself.
+func refusal(t *testing.T, status int, line string, fields ...string) *Refusal {
 	t.Helper()
 	h, r := parse(t, request(line, fields...), HeadLimits{})
 	if r == nil {
@@ -28,7 +34,6 @@ func refused(t *testing.T, status int, line string, fields ...string) *Refusal {
 	if r == nil || r.Status != status {
 		t.Fatalf("got %v, want status %d", r, status)
 	}
-	checkRefusal(t, r)
 	return r
 }
 
@@ -123,7 +128,7 @@ func TestRFC6455Section4_2_1GrammarViolationsRefused(t *testing.T) {
 // send an appropriate HTTP error code (such as 426 Upgrade Required) and a Sec-WebSocket-Version header field.
 func TestRFC6455Section4_2_2OtherVersionsAbort(t *testing.T) {
 	for _, version := range []string{"0", "7", "8", "12", "14", "013", "13.0", "13, 8", "-1", "255", "256", ""} {
-		r := refused(t, http.StatusUpgradeRequired, get, with("Sec-WebSocket-Version", "Sec-WebSocket-Version: "+version)...)
+		r := refusal(t, http.StatusUpgradeRequired, get, with("Sec-WebSocket-Version", "Sec-WebSocket-Version: "+version)...)
 		if pairs(r.Header) != pairs([][2]string{{"Upgrade", "websocket"}, {"Sec-WebSocket-Version", "13"}}) {
 			t.Errorf("%q: got %v", version, r.Header)
 		}
@@ -132,7 +137,7 @@ func TestRFC6455Section4_2_2OtherVersionsAbort(t *testing.T) {
 
 // Section 4.4: the server MUST respond with all versions it is willing to use.
 func TestRFC6455Section4_4VersionsAreNamed(t *testing.T) {
-	r := refused(t, http.StatusUpgradeRequired, get, with("Sec-WebSocket-Version", "Sec-WebSocket-Version: 25")...)
+	r := refusal(t, http.StatusUpgradeRequired, get, with("Sec-WebSocket-Version", "Sec-WebSocket-Version: 25")...)
 	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(AppendRefusal(nil, r))), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,9 @@ const BATCH_MS = 20;
 /** Clients that share a source address: an address has 28,000 ports, and each restart leaves its own waiting. */
 const PER_ADDRESS = 1_000;
 
+/** Between two reports. */
+const TICK_MS = 50;
+
 const now = () => performance.timeOrigin + performance.now();
 const clients = [];
 /** What happened to each client since the last collection. */
@@ -64,4 +67,9 @@ process.on("message", async ({ open: order, collect, close }) => {
   }
 });
 const returned = () => fates.filter(({ back }) => back.length > 0).length;
-setInterval(() => { if (process.connected) process.send({ open: openNow(), returned: returned() }); }, 50).unref();
+let lastTick = now();
+setInterval(() => {
+  const lag = now() - lastTick - TICK_MS; // how long nothing could happen here in time
+  lastTick = now();
+  if (process.connected) process.send({ open: openNow(), returned: returned(), lag });
+}, TICK_MS).unref();

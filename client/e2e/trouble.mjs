@@ -132,10 +132,46 @@ async function clientTab(browser, server, mode) {
   return { ...tab, mode, open, counts, ends: () => tab.evaluate("ends.join()") };
 }
 
+/**
+ * Waits until the browser has held a tab's own beats back for twice the server's timeout. It does so for all but one moment
+ * of a minute, once its grace is over; when that is depends on how busy the machine is, so it is seen and not assumed.
+ */
+async function longSilence(tab, limitMs) {
+  let { beatsSent, serverBeats: heard } = await tab.counts();
+  let since = performance.now();
+  let longest = 0;
+  const held = await until(async () => {
+    const counts = await tab.counts();
+    if (counts.beatsSent !== beatsSent) {
+      ({ beatsSent, serverBeats: heard } = counts);
+      since = performance.now();
+    }
+    longest = Math.max(longest, performance.now() - since);
+    return longest > 2 * TIMEOUT_MS;
+  }, limitMs);
+  return { held, longest, heard };
+}
+
 async function beatsWhenShown(tab, name) {
   await tab.activate();
   const { acks } = await tab.counts();
   check(`${name}: beats on when it is shown`, await until(async () => (await tab.open()) && (await tab.counts()).acks > acks + 1, 8000));
+}
+
+/** Brings another tab to the front until these are hidden and their own beats have all but stopped. */
+async function throttled(tabs, other) {
+  const beats = async () => (await Promise.all(tabs.map((tab) => tab.counts()))).map(({ beatsSent }) => beatsSent);
+  for (let tries = 0; tries < 4; tries++) {
+    await other.activate();
+    await pause(8000); // the grace period, and the first five of a chain of timers, which are never throttled
+    const before = await beats();
+    await pause(4000);
+    const after = await beats();
+    const states = await Promise.all(tabs.map((tab) => tab.evaluate("document.visibilityState")));
+    if (states.every((state) => state === "hidden") && after.every((sent, i) => sent <= before[i] + 1)) return true;
+    for (const tab of tabs) await tab.activate(); // a page that was busy when it was hidden may be left alone: hide it anew
+  }
+  return false;
 }
 
 /**
@@ -143,25 +179,22 @@ async function beatsWhenShown(tab, name) {
  * which is cut short here; some hidden tabs are frozen altogether.
  */
 async function hidden(binary, server) {
-  const browser = await Tabs.launch(["--enable-features=IntensiveWakeUpThrottling:grace_period_seconds/1"]);
+  const browser = await Tabs.launch(["--enable-features=IntensiveWakeUpThrottling:grace_period_seconds/1/grace_period_seconds_loaded/1"]);
   const alone = await ownServer(binary); // for the frozen tab, so that its connection is the only one there
   try {
     const [ping, text, none, frozen] = [await clientTab(browser, server, "ping"), await clientTab(browser, server, "text"),
       await clientTab(browser, server, "none"), await clientTab(browser, alone, "ping")];
     const other = await browser.open("about:blank");
-    await other.activate();
-    const states = () => Promise.all([ping, text, none, frozen].map((tab) => tab.evaluate("document.visibilityState")));
-    check("all tabs are hidden", await until(async () => (await states()).every((state) => state === "hidden"), 3000));
+    check("all tabs are hidden and throttled", await throttled([ping, text, none], other) && await frozen.evaluate("document.visibilityState") === "hidden");
     await frozen.freeze();
-    const before = [await ping.counts(), await text.counts()];
-    const hiddenMs = 3 * TIMEOUT_MS;
-    await pause(hiddenMs);
+    const from = performance.now();
+    const silences = await Promise.all([ping, text].map((tab) => longSilence(tab, 75_000)));
     for (const [i, tab] of [ping, text].entries()) {
-      const { beatsSent, opened, serverBeats } = await tab.counts();
-      const beats = beatsSent - before[i].beatsSent;
-      check(`hidden tab, ${tab.mode}: throttled, and still the same connection after three timeouts`,
-        beats < hiddenMs / 1000 * 2 / 3 && opened === 1 && await tab.open(), `${beats} own beats in ${hiddenMs / 1000} s, opened ${opened} times`);
-      if (tab.mode === "text") check("hidden tab, text: the server's heartbeats were answered meanwhile", serverBeats > before[i].serverBeats + 3, `${serverBeats}`);
+      const { opened, serverBeats } = await tab.counts();
+      const { held, longest, heard } = silences[i];
+      check(`hidden tab, ${tab.mode}: no beat of its own for longer than the timeout, and still the same connection`,
+        held && opened === 1 && await tab.open(), `${Math.round(longest)} ms silent, ${Math.round(performance.now() - from)} ms hidden, opened ${opened} times`);
+      if (tab.mode === "text") check("hidden tab, text: the server's heartbeats were answered meanwhile", serverBeats - heard >= 3, `${serverBeats - heard}`);
     }
     // The control: where only the page's own timer keeps a connection alive, throttling ends it. When depends on where in the
     // browser's minute the tab was hidden, and on how busy the machine is; a minute has room for it.
@@ -188,7 +221,8 @@ async function slots(binary, browser, page) {
     const client = new PulsewheelClient(server.url, { WebSocket });
     const fate = { client };
     client.on("close", (event) => { fate.after ??= /^restart; retry-after=(\d+)$/.exec(event.reason)?.[1]; fate.code ??= event.code; fate.closed ??= performance.now(); });
-    client.on("open", () => { if (fate.closed) fate.back ??= performance.now() - fate.closed; });
+    client.on("state", ({ state }) => { if (fate.closed && state === "connecting") fate.tried ??= performance.now() - fate.closed; });
+    client.on("open", () => { if (fate.closed) fate.back = true; });
     return fate;
   });
   await until(() => clients.every(({ client }) => client.state === "open"), 5000);
@@ -196,14 +230,14 @@ async function slots(binary, browser, page) {
   const fateOfPage = context && await pageFate(context, page, server.url);
   check("SIGTERM: exit 0", await server.stop() === 0);
   await server.start();
-  await until(() => clients.every(({ back }) => back), 12_000);
+  check("SIGTERM: everybody came back", await until(() => clients.every(({ back }) => back), 30_000));
   const fates = fateOfPage ? [...clients, { ...await fateOfPage(), page: true }] : clients;
   const told = fates.map(({ after }) => Number(after)).sort();
   check("SIGTERM: 1012, and a slot for each", fates.every(({ code }) => code === 1012) && told.every((slot, i) => slot === i), told.join());
-  for (const { after, back, page: isPage } of fates) {
+  for (const { after, tried, page: isPage } of fates) {
     const from = after * 1000;
-    // The first second has no announcement to keep to: full jitter, whatever it is.
-    check(`${isPage ? "Chromium, " : ""}retry-after=${after}: back in that second, not before`, back >= from && back < from + 1000 + 1500, `${Math.round(back)} ms`);
+    // The first attempt counts: whoever has the first second may come before the new server does, and comes again.
+    check(`${isPage ? "Chromium, " : ""}retry-after=${after}: tries in that second, not before`, tried >= from && tried < from + 1000 + 1500, `${Math.round(tried)} ms`);
   }
   for (const { client } of clients) client.close();
   await until(() => clients.every(({ client }) => client.state === "closed"), 3000);
@@ -222,7 +256,8 @@ async function pageFate(context, page, url) {
     await new Promise((done) => { client.on("open", done); });
     globalThis.fate = new Promise((done) => {
       client.on("close", ({ code, reason }) => { fate.code ??= code; fate.after ??= /retry-after=(\d+)$/.exec(reason)?.[1]; fate.closed ??= performance.now(); });
-      client.on("open", () => done({ ...fate, back: performance.now() - fate.closed }));
+      client.on("state", ({ state }) => { if (fate.closed && state === "connecting") fate.tried ??= performance.now() - fate.closed; });
+      client.on("open", () => done(fate));
     });
   }, url);
   return () => tab.evaluate(() => globalThis.fate);

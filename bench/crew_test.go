@@ -85,7 +85,7 @@ func TestSeveralProcesses(t *testing.T) {
 
 // TestChurnInSeveralProcesses: the server's own counts are those of the visitors of all processes.
 func TestChurnInSeveralProcesses(t *testing.T) {
-	_, args := calmChurn(t)
+	args := calmChurn(t)
 	o := bench(t, append(args, "--processes", "2")...)
 	if o.code != exitOK {
 		t.Fatalf("exit %d: %s", o.code, o.stderr)

@@ -133,7 +133,7 @@ async function clientTab(browser, server, mode) {
 }
 
 /**
- * Waits until the browser has held a tab's own beats back for twice the server's timeout. It does so for all but one moment
+ * Waits until the browser has held a tab's own beats back for one and a half times the server's timeout. It does so for all but one moment
  * of a minute, once its grace is over; when that is depends on how busy the machine is, so it is seen and not assumed.
  */
 async function longSilence(tab, limitMs) {
@@ -147,7 +147,7 @@ async function longSilence(tab, limitMs) {
       since = performance.now();
     }
     longest = Math.max(longest, performance.now() - since);
-    return longest > 2 * TIMEOUT_MS;
+    return longest > 1.5 * TIMEOUT_MS; // the server would have expired who answers nothing
   }, limitMs);
   return { held, longest, heard };
 }
@@ -174,13 +174,13 @@ async function hidden(binary, server) {
     check("all tabs are hidden", await until(async () => (await states()).every((state) => state === "hidden"), 3000));
     await frozen.freeze();
     const from = performance.now();
-    const silences = await Promise.all([ping, text].map((tab) => longSilence(tab, 75_000)));
+    const silences = await Promise.all([ping, text].map((tab) => longSilence(tab, 130_000)));
     for (const [i, tab] of [ping, text].entries()) {
       const { opened, serverBeats } = await tab.counts();
       const { held, longest, heard } = silences[i];
       check(`hidden tab, ${tab.mode}: no beat of its own for longer than the timeout, and still the same connection`,
         held && opened === 1 && await tab.open(), `${Math.round(longest)} ms silent, ${Math.round(performance.now() - from)} ms hidden, opened ${opened} times`);
-      if (tab.mode === "text") check("hidden tab, text: the server's heartbeats were answered meanwhile", serverBeats - heard >= 3, `${serverBeats - heard}`);
+      if (tab.mode === "text") check("hidden tab, text: the server's heartbeats were answered meanwhile", serverBeats - heard >= 2, `${serverBeats - heard}`);
     }
     // The control: where only the page's own timer keeps a connection alive, throttling ends it. When depends on where in the
     // browser's minute the tab was hidden, and on how busy the machine is; a minute has room for it.

@@ -69,15 +69,8 @@ func (k *fakeKernel) kevent(changes, events []kevent, timeout time.Duration) (in
 	if n > 0 {
 		timeout = 0
 	}
-	milliseconds := -1
-	if timeout >= 0 {
-		if timeout%time.Millisecond != 0 {
-			return 0, unix.EINVAL // not rounded
-		}
-		milliseconds = int(timeout / time.Millisecond)
-	}
 	raw := make([]unix.EpollEvent, (len(events)-n+1)/2)
-	ready, err := unix.EpollWait(k.fd, raw, milliseconds)
+	ready, err := k.sleep(raw, timeout)
 	if err != nil {
 		return 0, err
 	}
@@ -92,6 +85,28 @@ func (k *fakeKernel) kevent(changes, events []kevent, timeout time.Duration) (in
 		}
 	}
 	return n, nil
+}
+
+// sleep is not ended by signals. The runtime's own come at any time, and a Wait that one of them ends early, between a Wake and its kick, would
+// leave the kick to the next Wait: tests that count kicks couldn't tell. TestKqueueInterrupted has interruptions where they are wanted.
+func (k *fakeKernel) sleep(raw []unix.EpollEvent, timeout time.Duration) (int, error) {
+	if timeout > 0 && timeout%time.Millisecond != 0 {
+		return 0, unix.EINVAL // not rounded
+	}
+	until := time.Now().Add(timeout)
+	for {
+		milliseconds := -1
+		if timeout >= 0 {
+			milliseconds = int(timeout / time.Millisecond)
+		}
+		n, err := unix.EpollWait(k.fd, raw, milliseconds)
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+		if timeout >= 0 {
+			timeout = max(0, time.Until(until)+time.Millisecond-1)
+		}
+	}
 }
 
 // change may be called from any goroutine if it is a trigger.

@@ -20,8 +20,8 @@
 //
 // # Concurrency
 //
-// A Poller and a Listener belong to one goroutine at a time. Only Poller.Wake may
-// be called from any goroutine, at any time. The functions on plain descriptors
+// A Poller and a Listener belong to one goroutine at a time. Only Poller.Wake and
+// Listener.Queue may be called from any goroutine, at any time. The functions on plain descriptors
 // may be called from any goroutine; who may use a descriptor is the caller's rule.
 //
 // # Ownership of memory

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,9 +36,11 @@ type Accepted struct {
 }
 
 // Listener accepts connections without blocking. Like a Poller it belongs to one
-// goroutine. Register its FD with Readable alone: level-triggered, so that what
+// goroutine, but for Queue. Register its FD with Readable alone: level-triggered, so that what
 // a batch leaves waiting is reported again.
 type Listener struct {
+	mu sync.Mutex // guards fd where Close changes it and where others than the owner read it
+
 	fd      int
 	reserve int // a descriptor kept only to be given up, or -1
 	addr    net.Addr
@@ -120,6 +123,19 @@ func (l *Listener) Accept(batch []Accepted) (n int, err error) {
 	return n, nil
 }
 
+// Queue is how many connections wait to be accepted, and how many may before the
+// kernel drops them (tcp(7), TCP_INFO of a listening socket). Both are 0 where
+// nobody tells: for Unix sockets, after Close, and elsewhere than on Linux. Any
+// goroutine may call it at any time.
+func (l *Listener) Queue() (waiting, limit int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fd < 0 {
+		return 0, 0
+	}
+	return listenQueue(l.fd)
+}
+
 // Shed turns one waiting connection away when Accept has answered
 // ErrDescriptors, so that its peer learns of it now rather than by a timeout. It
 // gives up the listener's reserve descriptor, accepts, writes answer as far as
@@ -182,6 +198,8 @@ func (l *Listener) Close() error {
 		_ = unix.Close(l.reserve)
 		l.reserve = -1
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	fd := l.fd
 	l.fd = -1
 	return Close(fd)

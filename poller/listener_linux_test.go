@@ -6,19 +6,46 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestBacklog reads the backlog back: for a listening socket the kernel keeps it
-// where tcp_info has its count of selective acknowledgements.
+// TestBacklog reads the backlog back, for which the kernel keeps what it was cut to.
 func TestBacklog(t *testing.T) {
 	for given, want := range map[int]int{0: backlogMax(), 7: 7, 1 << 30: backlogMax()} {
 		l := listen(t, "127.0.0.1:0", ListenOptions{Backlog: given})
-		info, err := unix.GetsockoptTCPInfo(l.FD(), unix.IPPROTO_TCP, unix.TCP_INFO)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if int(info.Sacked) != want {
-			t.Errorf("backlog %d became %d, want %d", given, info.Sacked, want)
+		if waiting, limit := l.Queue(); waiting != 0 || limit != want {
+			t.Errorf("backlog %d: %d of %d wait, want 0 of %d", given, waiting, limit, want)
 		}
 	}
+}
+
+// TestQueue: who has connected and isn't accepted waits.
+func TestQueue(t *testing.T) {
+	l := listen(t, "127.0.0.1:0", ListenOptions{Backlog: 7})
+	for n := range 3 {
+		connect(t, dialable(l), ConnectOptions{})
+		if waiting, limit := l.Queue(); waiting != n+1 || limit != 7 {
+			t.Errorf("%d of %d wait, want %d of 7", waiting, limit, n+1)
+		}
+	}
+	acceptOne(t, l)
+	if waiting, _ := l.Queue(); waiting != 2 {
+		t.Errorf("%d wait after one was accepted, want 2", waiting)
+	}
+	if waiting, limit := listenNetwork(t, "unix", ListenOptions{}).Queue(); waiting != 0 || limit != 0 {
+		t.Errorf("a Unix socket: %d of %d wait, want 0 of 0, which is unknown", waiting, limit)
+	}
+	// Close may come while others look.
+	looked := make(chan struct{})
+	go func() {
+		defer close(looked)
+		for {
+			if _, limit := l.Queue(); limit == 0 {
+				return
+			}
+		}
+	}()
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	<-looked
 }
 
 // TestSockaddr decodes what the kernel writes, including what loopback doesn't show.

@@ -86,6 +86,9 @@ func SetUserTimeout(int, time.Duration) error { return nil }
 // Unacknowledged knows nothing here: see its twin for Linux.
 func Unacknowledged(int) (segments int, sinceAck time.Duration, err error) { return 0, 0, nil }
 
+// listenQueue knows nothing here: see its twin for Linux.
+func listenQueue(int) (waiting, limit int) { return 0, 0 }
+
 // setReusePort lets several listeners share a port.
 func setReusePort(fd int) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))

@@ -102,6 +102,16 @@ func Unacknowledged(fd int) (segments int, sinceAck time.Duration, err error) {
 	return int(info.Unacked), time.Duration(info.Last_ack_recv) * time.Millisecond, nil
 }
 
+// listenQueue: a listening socket tells its queue where others tell of segments
+// (tcp_get_info: sk_ack_backlog and sk_max_ack_backlog).
+func listenQueue(fd int) (waiting, limit int) {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return 0, 0
+	}
+	return int(info.Unacked), int(info.Sacked)
+}
+
 // setReusePort lets several listeners share a port; the kernel spreads connections.
 func setReusePort(fd int) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))

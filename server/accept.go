@@ -157,6 +157,7 @@ func (l *loop) admit(fd int, peer netip.AddrPort, unix bool, input []byte) {
 	}
 	l.handshakes.Add(1)
 	l.wheel.Schedule(slot, l.tickAfter(l.server.cfg.HandshakeTimeout))
+	l.fresh = append(l.fresh, slot)
 	l.firstRead(slot, r)
 }
 

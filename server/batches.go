@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/pulsewheel/pulsewheel/poller"
 	"github.com/pulsewheel/pulsewheel/pool"
@@ -13,6 +14,7 @@ import (
 type loans struct {
 	loop  *loop
 	now   moment
+	began time.Duration // real time of now
 	slots []uint32
 }
 
@@ -68,7 +70,7 @@ func (l *loop) serveByPool() {
 	for len(slots) > 0 {
 		n := min(size, len(slots))
 		b := l.server.batches.get()
-		b.loop, b.now = l, l.now
+		b.loop, b.now, b.began = l, l.now, l.clock.read
 		b.slots = append(b.slots, slots[:n]...)
 		if !l.handOver(b) {
 			l.server.batches.put(b)
@@ -97,6 +99,7 @@ func (l *loop) handOver(b *loans) bool {
 func (s *Server) runBatch(worker int, b *loans) {
 	x, l := s.workers[worker], b.loop
 	x.batch(l, b.now, b.slots)
+	heard(&l.table, b.slots, b.now.ms, l.sys.now()-b.began)
 	x.publish()
 	s.batches.put(b)
 	if l.starved.Load() && l.starved.CompareAndSwap(true, false) {

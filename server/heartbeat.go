@@ -75,7 +75,7 @@ func (l *loop) timer(slot uint32) {
 func (l *loop) beatOrExpire(slot uint32, r *record) {
 	heard, timeout := r.heard.Load(), r.timeout.Load()
 	interval := l.stretched(r.interval.Load(), timeout)
-	silence := l.now.ms - heard
+	silence := l.silence(r)
 	switch {
 	case timeout != 0 && silence >= timeout:
 		l.lastLook(slot, r)
@@ -226,7 +226,7 @@ func (l *loop) silent(r *record) ending {
 		e.cause = CauseUnreachable
 	case blocked:
 		e = endSlowConsumer()
-	case l.stalled != 0 && l.now.micros-l.stalled <= uint64(l.now.ms-r.heard.Load())*1000:
+	case l.stalled != 0 && l.now.micros-l.stalled <= uint64(l.silence(r))*1000:
 		e.cause = CauseStalled
 	}
 	return e

@@ -2,6 +2,7 @@ package server
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/pulsewheel/pulsewheel/pool"
 	"github.com/pulsewheel/pulsewheel/wsframe"
@@ -98,16 +99,23 @@ func (c Conn) Kick() {
 	c.conclude(ending{cause: CauseKicked, code: wsframe.CloseKicked, reason: "kicked"})
 }
 
-// Pressure is how the server's queues stand.
+// Pressure is how the server's queues stand, and how its loops keep up.
 type Pressure struct {
 	Loops             int    // event loops
 	LoopsStarved      int    // of them, those with connections that wait for a decoder because the decoder pool is full
 	HandlersQueued    int    // deliveries that wait for a handler
 	HandlersQueueMax  int    // how many may
 	HandlersSaturated uint64 // refusals of the handler pool ever; what it refused waits with its connection
+
+	TurnAge time.Duration // for how long the loop that is busy longest has been at its present turn
+	Lost    time.Duration // of the loop that lost most: turns and delays so long that timers don't count them, ever
+
+	// Of the listener that is fullest by share, as the kernel tells it; 0 of 0 if it doesn't (Unix sockets, other systems than Linux).
+	AcceptQueue      int // connections that wait to be accepted
+	AcceptQueueLimit int // how many may before the kernel drops them
 }
 
-// Pressure reads the queues; it costs a few atomic loads and a lock of the handler pool.
+// Pressure reads the queues; it costs a few atomic loads, a lock of the handler pool and a system call for each listener.
 func (s *Server) Pressure() Pressure {
 	if !s.isStarted() {
 		return Pressure{}
@@ -116,6 +124,16 @@ func (s *Server) Pressure() Pressure {
 	for _, l := range s.loops {
 		if l.starved.Load() {
 			p.LoopsStarved++
+		}
+		if began := l.turnBegan.Load(); began != 0 {
+			p.TurnAge = max(p.TurnAge, s.since()-time.Duration(began))
+		}
+		p.Lost = max(p.Lost, time.Duration(l.lost.Load()))
+	}
+	for _, queue := range s.queues {
+		// By cross multiplication, since a limit of 0 is unknown.
+		if waiting, limit := queue.Queue(); p.AcceptQueueLimit == 0 || waiting*p.AcceptQueueLimit > p.AcceptQueue*limit {
+			p.AcceptQueue, p.AcceptQueueLimit = waiting, limit
 		}
 	}
 	if h, ok := s.handlers.(interface{ Stats() pool.Stats }); ok { // those of the simulation have none

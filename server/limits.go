@@ -95,6 +95,9 @@ const (
 	// The process itself stood still: a lateness beyond both is taken out of the connections' time (ARCHITECTURE: Stalls).
 	stallLeast = max(250*time.Millisecond, 4*tick)
 
+	// Of a turn or a batch: when a connection was last heard from is known to this.
+	heardSlack = 2 * time.Millisecond
+
 	// Descriptors kept for everything that isn't a connection: listeners, epoll, admin, logs, profiles.
 	descriptorReserve = 64
 

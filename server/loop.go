@@ -35,6 +35,8 @@ type loop struct {
 	events    []poller.Event
 	accepted  []poller.Accepted
 	ready     []uint32 // slots whose loan the loop has: to be served in this turn
+	served    []uint32 // those that were served, or handed on, in this turn
+	fresh     []uint32 // those that came in this turn
 	ring      []uint32 // and those whose turn comes behind them: budget spent, or the decoder pool saturated
 	lingering []uint32 // closing connections that an event came for
 	gone      []uint32 // to be reaped at the end of the turn
@@ -60,6 +62,8 @@ type loop struct {
 	handshakes atomic.Int64
 	connMillis atomic.Uint32 // now.ms of this turn
 	starved    atomic.Bool   // loans wait in the ring for a decoder
+	turnBegan  atomic.Int64  // real time of this turn, ns; 0 in a wait
+	lost       atomic.Int64  // clock.lost, ns
 	lateness   histogram
 	observed   *observations
 }
@@ -164,19 +168,47 @@ func (l *loop) wait() (int, error) {
 	l.owner.check()
 	deadline := l.deadline()
 	lost := l.clock.lost
-	l.clock.sleep(l.sys.now(), deadline)
+	now := l.sys.now()
+	l.hearLate(now)
+	l.clock.sleep(now, deadline)
+	l.turnBegan.Store(0)
 	n, err := l.sys.wait(l.events, deadline)
 	if err != nil {
 		return 0, fmt.Errorf("event loop %d: %w", l.index, err)
 	}
 	l.now = newMoment(l.clock.woke(l.sys.now()))
+	l.turnBegan.Store(int64(l.clock.read))
 	if l.clock.lost != lost {
 		l.stalled = l.now.micros
+		l.lost.Store(int64(l.clock.lost))
 	}
 	l.connMillis.Store(l.now.ms)
 	l.catchUp()
 	return n, nil
 }
+
+// hearLate corrects, at the end of a long turn, when its connections were last heard from. A read takes what came after the turn began, and
+// then there is no event to tell of it; the next timeout would be too short by the length of the turn. What clock.sleep takes out of the
+// connections' time needs no correction.
+func (l *loop) hearLate(now time.Duration) {
+	heard(&l.table, l.fresh, l.now.ms, now-l.clock.read)
+	heard(&l.table, l.served, l.now.ms, now-l.clock.read)
+	l.fresh, l.served = l.fresh[:0], l.served[:0]
+}
+
+// heard moves the stamps of slots from the time at which reading began to that at which it ended. In between a slot may have been heard from
+// again, or be another connection's: those keep theirs.
+func heard(t *table, slots []uint32, at uint32, took time.Duration) {
+	if took <= heardSlack || took > stallLeast {
+		return
+	}
+	for _, slot := range slots {
+		t.at(slot).heard.CompareAndSwap(at, at+uint32(took/time.Millisecond))
+	}
+}
+
+// silence is for how long a connection was not heard from, in ms. A worker may have stamped it ahead of the loop that had lost time.
+func (l *loop) silence(r *record) uint32 { return uint32(max(0, int32(l.now.ms-r.heard.Load()))) }
 
 // catchUp moves the wheel to now as far as nothing is due: what is armed in this turn is armed from where the time is. A loop that had
 // nothing to do for long would else arm timers in the past, and a new client would get all the heartbeats in between.
@@ -225,7 +257,10 @@ func (l *loop) dispatch(events []poller.Event) {
 		var ready word
 		if e.Ready&poller.CanRead != 0 {
 			ready |= bitIn
-			r.heard.Store(l.now.ms)
+			if e.Ready&poller.Hangup == 0 {
+				// The end of a stream is no sign of life. How long it was silent before tells who cut it: a proxy's limit, for one.
+				r.heard.Store(l.now.ms)
+			}
 		}
 		if e.Ready&poller.CanWrite != 0 {
 			ready |= bitOut
@@ -264,7 +299,7 @@ func (l *loop) serveReady() {
 	} else {
 		l.serveByPool()
 	}
-	l.ready = l.ready[:0]
+	l.ready, l.served = l.served[:0], l.ready
 }
 
 // tell lets the loop know something of a loan: at once if its own goroutine serves it.

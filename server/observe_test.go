@@ -135,3 +135,32 @@ func TestOverloadSheds(t *testing.T) {
 	s.dial(t, "/ws").Close()
 	await(t, "counted", func() bool { return s.Stats().Rejected["overload"] == 1 })
 }
+
+// Who is cut off after a silence was silent that long, however the end shows: that is what tells a proxy's idle limit from a peer that leaves.
+func TestSilenceBeforeTheEnd(t *testing.T) {
+	t.Parallel()
+	const silence = 1200 * time.Millisecond
+	s := start(t, Config{}, nil)
+	finished, reset := s.dial(t, "/ws?heartbeat=none"), s.dial(t, "/ws?heartbeat=none")
+	for _, p := range []*peer{finished, reset} {
+		p.send(wsframe.Ping, "here")
+		p.expect(wsframe.Pong, "here")
+	}
+	during(silence, func() {})
+	_ = finished.Close()
+	reset.reset()
+	await(t, "both gone", func() bool { return s.open() == 0 })
+	d := s.Distributions()
+	for _, cause := range []Cause{CauseEnd, CauseReset} {
+		h := d.Silence[cause.String()]
+		least := 0.0
+		for i, n := range h.Counts {
+			if n > 0 && i > 0 {
+				least = h.Bounds[i-1]
+			}
+		}
+		if n := h.Sum; n < silence.Seconds() || least < 1 {
+			t.Errorf("%v: %.3f s of silence, above %g s, want %v and more", cause, n, least, silence)
+		}
+	}
+}

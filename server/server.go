@@ -40,7 +40,8 @@ type Server struct {
 	// Immutable once started is closed.
 	loops    []*loop
 	addrs    []net.Addr
-	workers  []*runner // of the decoder pool, by worker
+	queues   []*poller.Listener // for their Queue; the loops own them
+	workers  []*runner          // of the decoder pool, by worker
 	decoders decoders
 	handlers handlers
 
@@ -173,7 +174,7 @@ func (s *Server) start() (err error) {
 			_ = in.Close() // the error that counts is the one before
 			return fmt.Errorf("listen on %s: %w", address, err)
 		}
-		s.addrs = append(s.addrs, in.Addr())
+		s.addrs, s.queues = append(s.addrs, in.Addr()), append(s.queues, in)
 	}
 	return nil
 }

@@ -51,7 +51,10 @@ const (
 	// Timers fire in ticks of 20 ms. At five ticks heartbeats are late for everybody; below two all is well.
 	latenessBegin        = 100 * time.Millisecond
 	latenessEnd          = 40 * time.Millisecond
-	latenessObservations = 4 // in a second; fewer say nothing about the median
+	latenessObservations = 4 // in a second; of fewer the least counts
+	// Of a listener's accept queue: at all of it the kernel drops connections.
+	acceptQueueBegin = 0.9
+	acceptQueueEnd   = 0.5
 	// Of the worker pools' queues, or of the loops that wait for a decoder.
 	saturationBegin = 0.9
 	saturationEnd   = 0.5

@@ -54,6 +54,10 @@ type collector struct {
 	loopsStarved       *prometheus.Desc
 	handlersQueued     *prometheus.Desc
 	handlersSaturated  *prometheus.Desc
+	turnAge            *prometheus.Desc
+	lost               *prometheus.Desc
+	acceptQueue        *prometheus.Desc
+	acceptQueueLimit   *prometheus.Desc
 	overloaded         *prometheus.Desc
 	overloadReason     *prometheus.Desc
 	refusing           *prometheus.Desc
@@ -96,6 +100,10 @@ func newCollector(m *Monitor) *collector {
 		loopsStarved:       desc("loops_starved", "Event loops with connections that wait for a decoder."),
 		handlersQueued:     desc("handlers_queued", "Deliveries that wait for a handler."),
 		handlersSaturated:  desc("handlers_saturated_total", "Deliveries that the full handler pool didn't take at once."),
+		turnAge:            desc("loop_turn_age_seconds", "For how long the event loop that is busy longest has been at its present turn."),
+		lost:               desc("loop_lost_seconds_total", "Turns and delays so long that timers don't count them; of the event loop that lost most."),
+		acceptQueue:        desc("accept_queue", "Connections that wait to be accepted, at the listener that is fullest."),
+		acceptQueueLimit:   desc("accept_queue_limit", "Connections that may wait there before the kernel drops them; 0: not known."),
 		overloaded:         desc("overloaded", "1 while the overload alarm rings."),
 		overloadReason:     desc("overload_reason", "1 for each sign that the alarm rings for.", "reason"),
 		refusing:           desc("overload_refusing", "1 while new connections are refused because of overload."),
@@ -159,6 +167,10 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.loopsStarved, float64(p.LoopsStarved))
 		gauge(c.handlersQueued, float64(p.HandlersQueued))
 		counter(c.handlersSaturated, p.HandlersSaturated)
+		gauge(c.turnAge, p.TurnAge.Seconds())
+		ch <- prometheus.MustNewConstMetric(c.lost, prometheus.CounterValue, p.Lost.Seconds())
+		gauge(c.acceptQueue, float64(p.AcceptQueue))
+		gauge(c.acceptQueueLimit, float64(p.AcceptQueueLimit))
 	}
 	overload := c.monitor.verdict()
 	gauge(c.overloaded, oneIf(overload.overloaded()))

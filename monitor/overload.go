@@ -3,6 +3,7 @@ package monitor
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/pulsewheel/pulsewheel/server"
 )
@@ -82,10 +83,10 @@ func newSigns(cfg *Config) *signs {
 		load:         sign{name: "load", rise: 1, fall: 1},
 		cpu:          sign{name: "cpu_pressure", begin: cpuPressureBegin, end: cpuPressureEnd, rise: 1, fall: 2},
 		memoryStalls: sign{name: "memory_pressure", begin: memoryPressureBegin, end: memoryPressureEnd, rise: 1, fall: 2},
-		acceptQueue:  sign{name: "accept_queue", begin: 1, end: 1, rise: 1, fall: 3},
+		acceptQueue:  sign{name: "accept_queue", begin: acceptQueueBegin, end: acceptQueueEnd, rise: 1, fall: 3},
 		lateness:     sign{name: "lateness", begin: latenessBegin.Seconds(), end: latenessEnd.Seconds(), rise: 2, fall: 5, shed: true},
 		saturation:   sign{name: "saturation", begin: saturationBegin, end: saturationEnd, rise: 3, fall: 5, shed: true},
-		memory:       sign{name: "memory", begin: cfg.MemoryHigh, end: cfg.MemoryHigh - memoryHysteresis, rise: 1, fall: 5, shed: true},
+		memory:       sign{name: "memory", begin: cfg.MemoryHigh, end: max(cfg.MemoryHigh-memoryHysteresis, recoveryShare*cfg.MemoryHigh), rise: 1, fall: 5, shed: true},
 	}
 }
 
@@ -119,6 +120,7 @@ type watcher struct {
 	signs   *signs
 
 	lateness  server.Histogram // as it was at the reading before
+	lost      time.Duration    // likewise
 	overflows float64          // likewise
 	counted   bool             // overflows is known
 }
@@ -148,21 +150,18 @@ func (w *watcher) lookSlow() {
 	memory, known := m.kernel.pressure("memory")
 	s.memoryStalls.observe(memory, known, fmt.Sprintf("tasks waited for memory %.0f%% of the last 10 s", memory))
 	overflows, known := m.kernel.acceptOverflows()
-	more := overflows - w.overflows
-	s.acceptQueue.observe(more, known && w.counted, fmt.Sprintf("the kernel dropped %.0f connections, the accept queue was full", more))
+	dropped := 0.0
+	if known && w.counted {
+		dropped = overflows - w.overflows
+	}
 	w.overflows, w.counted = overflows, known
+	w.lookAtAcceptQueue(dropped, known)
 }
 
 // lookFast reads what decides about refusing new connections.
 func (w *watcher) lookFast() {
 	m, s := w.monitor, w.signs
-	lateness := m.source.Stats().WheelLateness
-	recent := since(lateness, w.lateness)
-	w.lateness = lateness
-	// Half of the turns that had a timer to serve were so late: one long turn, or one stop of the collector, is no overload.
-	median, known := quantile(recent, 0.5)
-	s.lateness.observe(median, known && observations(recent) >= latenessObservations,
-		fmt.Sprintf("heartbeat timers fire %.0f ms late", median*1000))
+	w.lookAtLateness()
 	if p, ok := m.source.(pressured); ok {
 		now := p.Pressure()
 		share := 0.0
@@ -176,6 +175,45 @@ func (w *watcher) lookFast() {
 		use, known := m.kernel.memory()
 		s.memory.observe(use.share, known, fmt.Sprintf("memory is %.0f%% full (%s)", use.share*100, use.what))
 	}
+}
+
+// lookAtLateness asks how far the loops are behind. Half of the turns that had a timer to serve were so late: one long turn, or one stop of the
+// collector, is no overload. The longer turns get, the fewer there are, and in the end their timers aren't even late, since the server takes
+// such turns out of the connections' time; then the turns' own length speaks.
+func (w *watcher) lookAtLateness() {
+	lateness := w.monitor.source.Stats().WheelLateness
+	recent := since(lateness, w.lateness)
+	w.lateness = lateness
+	share := 0.5
+	if observations(recent) < latenessObservations {
+		share = 0
+	}
+	behind, known := quantile(recent, share)
+	text := fmt.Sprintf("heartbeat timers fire %.0f ms late", behind*1000)
+	if p, ok := w.monitor.source.(pressured); ok {
+		now := p.Pressure()
+		if busy := max(now.TurnAge, now.Lost-w.lost).Seconds(); !known || busy > behind {
+			behind, known = busy, true
+			text = fmt.Sprintf("an event loop is busy for %.0f ms at a stretch", busy*1000)
+		}
+		w.lost = now.Lost
+	}
+	w.signs.lateness.observe(behind, known, text)
+}
+
+// lookAtAcceptQueue: what the kernel has dropped counts as a full queue, whoever's listener it was: the kernel doesn't tell.
+func (w *watcher) lookAtAcceptQueue(dropped float64, known bool) {
+	share, text := 0.0, ""
+	if p, ok := w.monitor.source.(pressured); ok {
+		if now := p.Pressure(); now.AcceptQueueLimit > 0 {
+			share, known = float64(now.AcceptQueue)/float64(now.AcceptQueueLimit), true
+			text = fmt.Sprintf("%d connections of at most %d wait to be accepted", now.AcceptQueue, now.AcceptQueueLimit)
+		}
+	}
+	if dropped >= 1 {
+		share, known, text = 1, true, fmt.Sprintf("the kernel dropped %.0f connections, the accept queue was full", dropped)
+	}
+	w.signs.acceptQueue.observe(share, known, text)
 }
 
 // pressured is a Source that knows how full its queues are.

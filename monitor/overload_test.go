@@ -106,6 +106,18 @@ func TestOverloadBySign(t *testing.T) {
 			},
 			func(s *strainedSource, _ *machine) { s.pressure.LoopsStarved = 0 },
 		},
+		{
+			"a turn doesn't end", "lateness", true,
+			func(s *strainedSource, _ *machine) { s.pressure.TurnAge = 3 * time.Second },
+			func(s *strainedSource, _ *machine) { s.pressure.TurnAge = 30 * time.Millisecond },
+		},
+		{
+			"connections wait to be accepted", "accept_queue", false,
+			func(s *strainedSource, _ *machine) {
+				s.pressure = server.Pressure{AcceptQueue: 3700, AcceptQueueLimit: 4096}
+			},
+			func(s *strainedSource, _ *machine) { s.pressure.AcceptQueue = 100 },
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -156,21 +168,27 @@ func TestOverloadBySign(t *testing.T) {
 	}
 }
 
-// Late timers shed; one late turn among many, or one alone, doesn't.
+// Late timers shed; one late turn among many doesn't. Nor do few turns hide what is late: the longer they are, the fewer there are, and those
+// beyond a stall aren't even late in the connections' time.
 func TestOverloadByLateness(t *testing.T) {
 	tests := []struct {
 		name string
-		add  []uint64 // a second, to the buckets up to 10 ms, 50 ms, 100 ms, 250 ms, 1 s
+		add  []uint64      // a second, to the buckets up to 10 ms, 50 ms, 100 ms, 250 ms, 1 s
+		lost time.Duration // a second
 		want bool
 	}{
-		{"on time", []uint64{50, 0, 0, 0, 0}, false},
-		{"a tail", []uint64{30, 5, 5, 5, 5}, false},
-		{"half of them", []uint64{4, 0, 0, 3, 3}, true},
-		{"too few to tell", []uint64{0, 0, 0, 0, 3}, false},
+		{"on time", []uint64{50, 0, 0, 0, 0}, 0, false},
+		{"a tail", []uint64{30, 5, 5, 5, 5}, 0, false},
+		{"half of them", []uint64{4, 0, 0, 3, 3}, 0, true},
+		{"few, and all late", []uint64{0, 0, 0, 0, 3}, 0, true},
+		{"few, and not all late", []uint64{1, 0, 0, 0, 2}, 0, false},
+		{"none", []uint64{0, 0, 0, 0, 0}, 0, false},
+		{"turns beyond a stall", []uint64{2, 0, 0, 0, 0}, 800 * time.Millisecond, true},
+		{"nothing but one turn", []uint64{0, 0, 0, 0, 0}, time.Second, true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			source := newFixedSource()
+			source := &strainedSource{fixedSource: newFixedSource()}
 			m := quietMonitor(source)
 			m.kernel = noKernel()
 			w := newWatcher(m)
@@ -179,6 +197,7 @@ func TestOverloadByLateness(t *testing.T) {
 				for i, n := range test.add {
 					counts[i] += n
 				}
+				source.pressure.Lost += test.lost
 				source.change(func(f *fixedSource) {
 					f.stats.WheelLateness = server.Histogram{Bounds: []float64{0.01, 0.05, 0.1, 0.25, 1}, Counts: append([]uint64(nil), counts...)}
 				})
@@ -189,6 +208,32 @@ func TestOverloadByLateness(t *testing.T) {
 				t.Errorf("%+v", v)
 			}
 		})
+	}
+}
+
+// However low its limit is set, a sign can end.
+func TestOverloadBySmallMemory(t *testing.T) {
+	for _, high := range []float64{0.001, 0.03, 0.5, 0.9, 1} {
+		s := newSigns(&Config{MemoryHigh: high}).memory
+		if s.end <= 0 || s.end >= s.begin {
+			t.Errorf("--memory-high %g: begins at %g, ends below %g", high, s.begin, s.end)
+		}
+	}
+}
+
+// A turn that doesn't end, and a stall once, are told apart: the second is over when it is seen.
+func TestOverloadByOneStall(t *testing.T) {
+	source := &strainedSource{fixedSource: newFixedSource()}
+	m := quietMonitor(source)
+	m.kernel = noKernel()
+	w := newWatcher(m)
+	for _, lost := range []time.Duration{0, 5 * time.Second, 5 * time.Second, 5 * time.Second} {
+		source.pressure.Lost = lost
+		w.lookFast()
+		w.conclude()
+		if v := m.verdict(); v.overloaded() {
+			t.Errorf("%v lost: %+v", lost, v)
+		}
 	}
 }
 

@@ -102,8 +102,8 @@ func (b *budget) lays(now, before, ticks int64) bool {
 	return b.crowdAt != 0 && from <= now && now < from+ticks && before < from && !b.alike(ticks)
 }
 
-// alike says whether all intervals are of the class of this one. Then every surplus can be moved; where they differ, ticks are
-// uneven by chance, and moving heartbeats for that would make more of them than it spreads.
+// alike says whether all intervals are of the class of this one. Then every surplus can be moved for good; where they differ, ticks become
+// uneven again and again, and moving heartbeats far for that would make more of them than it spreads.
 func (b *budget) alike(ticks int64) bool {
 	class := intervalClass(ticks)
 	return b.shares[class] == b.shares[0] && b.shares[class+1] == 0

@@ -80,7 +80,7 @@ func (l *loop) quarterAfter(r *record) int64 { return l.tickAt(r.heard.Load() + 
 
 // rearm arms what comes next after a heartbeat: the next one a whole interval later, or the expiry. A slot that is crowded, as after
 // a message to all that everybody answered at once, gives its surplus to earlier ones with room, or is laid out anew; in balance nothing
-// moves. before is the tick of the heartbeat before.
+// moves. Where intervals differ there is no balance for long, since each repeats in its own time: there it is levelled. before is the tick of the heartbeat before.
 func (l *loop) rearm(slot uint32, r *record, before int64) {
 	heard, timeout := r.heard.Load(), r.timeout.Load()
 	interval := l.stretched(r.interval.Load(), timeout)
@@ -96,7 +96,9 @@ func (l *loop) rearm(slot uint32, r *record, before int64) {
 			if chosen := l.layOut(ticks, now+1, 1); chosen > now+min(ticks/rearmLeast, ticksPerSecond) {
 				at = chosen
 			}
-		case l.wheel.Count(at) >= l.share(at) && l.budget.alike(ticks):
+		case !l.budget.alike(ticks):
+			at = l.level(max(now+ticks/rearmLeast, l.nowTick()+1), at)
+		case l.wheel.Count(at) >= l.share(at):
 			if earlier, room := l.gap(max(now+ticks/rearmLeast, l.nowTick()+1), at-1); room {
 				at = earlier
 			}
@@ -132,4 +134,22 @@ func (l *loop) gap(from, to int64) (at int64, room bool) {
 		}
 	}
 	return 0, false
+}
+
+// level is the emptiest of the last ticks between two, measured by what each should hold, or the last one, unless that is fuller by levelLeast
+// heartbeats. A smaller gain isn't worth a heartbeat that comes early, by at most gapScan ticks.
+func (l *loop) level(from, to int64) (at int64) {
+	surplus := func(at int64) int64 { return int64(l.wheel.Count(at))<<32 - int64(l.load(at)) }
+	at = to
+	least := surplus(to)
+	if least < 0 {
+		return to
+	}
+	least -= levelLeast << 32
+	for x := to - 1; x >= from && x > to-gapScan; x-- {
+		if s := surplus(x); s < least {
+			at, least = x, s
+		}
+	}
+	return at
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"runtime"
+	"strings"
 	"testing"
 )
 
@@ -111,4 +112,46 @@ func TestInflaterMemory(t *testing.T) {
 		t.Errorf("an Inflater holds %d bytes, want at most 48 KiB", bytes)
 	}
 	runtime.KeepAlive(&x)
+}
+
+// TestFragmentsAreCopiedSeldom: a message that comes in very many fragments is copied a constant number of times, not once
+// for each of them, and its buffer is never more than twice what arrived, nor beyond the bound of a message.
+func TestFragmentsAreCopiedSeldom(t *testing.T) {
+	const size, fragment = 4 << 20, 64
+	for _, c := range []struct {
+		name  string
+		bound int
+		ping  bool
+	}{
+		{name: "no bound"},
+		{name: "bound", bound: size + 100},
+		{name: "pings between", bound: size, ping: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			arrived, copied := 0, 0
+			lim := &Limits{MessageBytesMax: c.bound, Grow: func(buf []byte, bytes int) []byte {
+				if copied += len(buf); bytes > max(2*arrived, fragment+ControlBytesMax) || c.bound > 0 && bytes > c.bound+ControlBytesMax {
+					t.Fatalf("asked for %d bytes after %d", bytes, arrived)
+				}
+				if copied > 2*size {
+					t.Fatalf("%d bytes were copied for the first %d of a message", copied, arrived)
+				}
+				return append(make([]byte, 0, bytes), buf...)
+			}}
+			var d Decoder
+			op, part := Binary, strings.Repeat("x", fragment)
+			for arrived < size {
+				arrived += fragment
+				m, _, ok, err := d.Next(lim, masked(op, arrived == size, part))
+				if err != nil || ok != (arrived == size) || ok && len(m.Payload) != size {
+					t.Fatalf("after %d bytes: %v %v", arrived, ok, err)
+				}
+				if op = Continuation; c.ping && !ok {
+					if m, _, ok, err := d.Next(lim, masked(Ping, true, "p")); !ok || err != nil || m.Opcode != Ping {
+						t.Fatal(ok, err)
+					}
+				}
+			}
+		})
+	}
 }

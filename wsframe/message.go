@@ -2,6 +2,7 @@ package wsframe
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"unicode/utf8"
 
@@ -16,7 +17,7 @@ func (d *Decoder) take(lim *Limits, buf []byte) (n int, perr *ProtocolError) {
 		return 0, nil
 	}
 	start := len(d.buf)
-	d.buf = append(lim.grow(d.buf, n, d.remaining), buf[:n]...)
+	d.buf = append(lim.grow(d.buf, n, d.most(lim)), buf[:n]...)
 	if !lim.Client {
 		ws.Cipher(d.buf[start:], d.mask, int(d.maskAt))
 		d.maskAt = uint8((int(d.maskAt) + n) % maskBytes)
@@ -63,10 +64,23 @@ func (d *Decoder) end() (m Message, ok bool, perr *ProtocolError) {
 	return m, true, nil
 }
 
-// grow returns buf with room for add more bytes, of remaining that the frame under way still lacks. It doubles, so
-// that a message that drips in is copied a constant number of times, but not beyond the end of the frame, and never
-// by more than what arrived before: a peer gets memory for what it sent, not for what it announced.
-func (lim *Limits) grow(buf []byte, add, remaining int) []byte {
+// most is the size beyond which the buffer need not grow: the end of the message if the frame under way is its last, else
+// what a message may have. A bound at the end of every fragment would copy a message of many small ones for each of them.
+func (d *Decoder) most(lim *Limits) int {
+	switch {
+	case d.fin && !d.frame.IsControl():
+		return len(d.buf) + d.remaining
+	case lim.MessageBytesMax > 0 && !d.compressed:
+		return lim.MessageBytesMax
+	default:
+		return math.MaxInt
+	}
+}
+
+// grow returns buf with room for add more bytes. It doubles, so that a message that drips in is copied a constant number
+// of times, but not beyond most unless add asks for it, and never by more than what arrived before: a peer gets memory for
+// what it sent, not for what it announced.
+func (lim *Limits) grow(buf []byte, add, most int) []byte {
 	need := len(buf) + add
 	if need <= cap(buf) {
 		return buf
@@ -74,7 +88,7 @@ func (lim *Limits) grow(buf []byte, add, remaining int) []byte {
 	if lim.Grow == nil {
 		return slices.Grow(buf, add)
 	}
-	return lim.ask(buf, max(need, min(2*cap(buf), len(buf)+remaining)))
+	return lim.ask(buf, max(need, min(2*cap(buf), most)))
 }
 
 // ask gets a buffer of at least so many bytes from Grow, whose contract it checks.

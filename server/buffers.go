@@ -75,7 +75,16 @@ func (b *buffers) grow(buf []byte, bytes int) []byte {
 	return larger
 }
 
-// appendTo is append with grow.
+// extend is grow for who appends again and again: beyond the classes too the room at least doubles, or each of many small appends to
+// a long backlog would copy all of it.
+func (b *buffers) extend(buf []byte, bytes int) []byte {
+	if cap(buf) >= bytes {
+		return buf
+	}
+	return b.grow(buf, max(bytes, 2*cap(buf)))
+}
+
+// appendTo is append with extend.
 func (b *buffers) appendTo(buf, data []byte) []byte {
-	return append(b.grow(buf, len(buf)+len(data)), data...)
+	return append(b.extend(buf, len(buf)+len(data)), data...)
 }

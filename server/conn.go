@@ -121,6 +121,10 @@ func (c Conn) Send(op Op, data []byte) error {
 		return ErrClosed
 	}
 	if d := r.deflate(); d != 0 && len(data) >= wsframe.CompressBytesMin {
+		// Before the work: whether even the smallest frame has room.
+		if err := l.refuses(r, tokenGeneration(c.token), wsframe.HeaderBytes(0)); err != nil {
+			return c.refused(err)
+		}
 		buf := l.buffers.get(wsframe.HeaderBytes(len(data)) + len(data))
 		frame := c.server.deflater.Append(buf[:0], d, wsframe.Opcode(op), data)
 		err := c.send(nil, frame)
@@ -179,15 +183,20 @@ func (c Conn) send(header, payload []byte) error {
 	}
 	slot, generation := tokenSlot(c.token), tokenGeneration(c.token)
 	if err := l.appendFrame(slot, r, generation, header, payload); err != nil {
-		if errors.Is(err, ErrBackpressure) {
-			c.conclude(endSlowConsumer())
-		}
-		return err
+		return c.refused(err)
 	}
 	if r.stepIf(generation, word.send) {
 		l.flushElsewhere(slot, r)
 	}
 	return nil
+}
+
+// refused ends a connection that is over its bound, and returns what Send answers.
+func (c Conn) refused(err error) error {
+	if errors.Is(err, ErrBackpressure) {
+		c.conclude(endSlowConsumer())
+	}
+	return err
 }
 
 // flushElsewhere writes an outbox on a sender's goroutine, which has the loan. Input is not its business: a loan that can't be

@@ -40,7 +40,7 @@ type verdict struct {
 const gatheredHead = 1 + 4
 
 func appendGathered(b *buffers, buf []byte, op Op, payload []byte) []byte {
-	buf = b.grow(buf, len(buf)+gatheredHead+len(payload))
+	buf = b.extend(buf, len(buf)+gatheredHead+len(payload))
 	buf = binary.BigEndian.AppendUint32(append(buf, byte(op)), uint32(len(payload)))
 	return append(buf, payload...)
 }

@@ -124,16 +124,25 @@ func (l *loop) appendFrame(slot uint32, r *record, generation uint32, header, pa
 	shard := l.sides.shard(slot)
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
+	bytes := len(header) + len(payload)
+	if err := l.refuses(r, generation, bytes); err != nil {
+		return err
+	}
+	s := shard.ensureLocked(r)
+	s.pending = append(append(l.buffers.extend(s.pending, len(s.pending)+bytes), header...), payload...)
+	r.unsent.Add(uint32(bytes))
+	shard.messagesOut++
+	return nil
+}
+
+// refuses says why a frame of so many bytes wouldn't be taken now; nil: it would.
+func (l *loop) refuses(r *record, generation uint32, bytes int) error {
 	if w := r.load(); w.generation() != generation || w&bitLive == 0 {
 		return ErrClosed
 	}
-	unsent, bytes := int(r.unsent.Load()), len(header)+len(payload)
+	unsent := int(r.unsent.Load())
 	if bound := l.server.policy.Load().maxBackpressure; bound >= 0 && unsent > 0 && unsent+bytes > bound {
 		return ErrBackpressure
 	}
-	s := shard.ensureLocked(r)
-	s.pending = append(append(l.buffers.grow(s.pending, len(s.pending)+bytes), header...), payload...)
-	r.unsent.Add(uint32(bytes))
-	shard.messagesOut++
 	return nil
 }

@@ -184,7 +184,7 @@ func TestReasonsAreLabels(t *testing.T) {
 		errHeadBytes, errHeadLine, errHeadHeaders, errHeadTLS, errHeadRequestLine, errHeadVersion, errHeadTarget, errHeadBareLF,
 		errHeadBareCR, errHeadFold, errHeadField, errHeadValue, errHeadNoHost, errHeadHostTwice, errHeadHost, errUpgradeMethod,
 		errUpgradeHTTP10, errUpgradeBody, errUpgradeMissing, errUpgradeDropped, errUpgradeConnection, errUpgradeVersion,
-		errUpgradeNoVersion, errUpgradeNoKey, errUpgradeKey, errUpgradeTwice,
+		errUpgradeNoVersion, errUpgradeNoKey, errUpgradeKey, errUpgradeTwice, errUpgradeProtocolTwice,
 	} {
 		check(r.Reason)
 		if r.Text == "" || strings.ContainsAny(r.Text, "\r\n") || !strings.Contains(r.Error(), r.Reason) {

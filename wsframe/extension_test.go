@@ -141,7 +141,6 @@ func TestMalformedProtocols(t *testing.T) {
 		ok          bool
 	}{
 		{name: "tokens", value: "chat, v10.stomp,graphql-ws", ok: true},
-		{name: "the same twice", value: "chat, chat", ok: true},
 		{name: "empty elements", value: ", chat ,", ok: true},
 		{name: "empty", value: "", ok: true},
 		{name: "blank inside", value: "super chat"},

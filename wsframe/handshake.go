@@ -1,6 +1,7 @@
 package wsframe
 
 import (
+	"bytes"
 	"encoding/base64"
 	"io"
 
@@ -58,6 +59,8 @@ func CheckUpgrade(h *Head) *Refusal {
 	// processing.
 	case !h.areProtocols():
 		return errUpgradeProtocols
+	case !h.areUnique():
+		return errUpgradeProtocolTwice
 	case !h.areExtensions():
 		return errUpgradeExtensions
 	}
@@ -67,6 +70,38 @@ func CheckUpgrade(h *Head) *Refusal {
 // areProtocols reports whether each element of the list of subprotocols is a token. An empty list offers nothing.
 func (h *Head) areProtocols() bool {
 	return h.lines(fieldProtocol, func(value []byte) bool { return eachToken(value, isTokens[[]byte]) })
+}
+
+// protocolsCompared is up to how many subprotocols each is compared with each.
+const protocolsCompared = 8
+
+// areUnique reports whether no subprotocol is offered twice. RFC 6455, 4.1, item 10: the elements MUST all be unique
+// strings. Where a peer offers more than anybody has, a set keeps the work linear.
+func (h *Head) areUnique() bool {
+	var first [protocolsCompared][]byte
+	var all map[string]bool
+	n := 0
+	return h.lines(fieldProtocol, func(value []byte) bool {
+		return eachToken(value, func(token []byte) bool {
+			for _, other := range first[:min(n, protocolsCompared)] {
+				if bytes.Equal(token, other) {
+					return false
+				}
+			}
+			if n++; n <= protocolsCompared {
+				first[n-1] = token
+				return true
+			}
+			if all == nil {
+				all = make(map[string]bool)
+			}
+			if all[string(token)] {
+				return false
+			}
+			all[string(token)] = true
+			return true
+		})
+	})
 }
 
 // hasBody reports whether the request announces a body. A body would be taken for frames, or would have to be

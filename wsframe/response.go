@@ -80,7 +80,11 @@ var (
 	errUpgradeKey   = &Refusal{Status: http.StatusBadRequest, Reason: "bad-key", Text: "Sec-WebSocket-Key is not 16 bytes in base64"}
 	errUpgradeTwice = &Refusal{Status: http.StatusBadRequest, Reason: "duplicate-origin", Text: "more than one Origin header"}
 
-	errUpgradeProtocols  = &Refusal{Status: http.StatusBadRequest, Reason: "bad-protocols", Text: "Sec-WebSocket-Protocol is not a list of tokens"}
+	errUpgradeProtocols     = &Refusal{Status: http.StatusBadRequest, Reason: "bad-protocols", Text: "Sec-WebSocket-Protocol is not a list of tokens"}
+	errUpgradeProtocolTwice = &Refusal{
+		Status: http.StatusBadRequest, Reason: "duplicate-protocol",
+		Text: "a subprotocol stands twice in Sec-WebSocket-Protocol; all must be unique (RFC 6455, 4.1)",
+	}
 	errUpgradeExtensions = &Refusal{Status: http.StatusBadRequest, Reason: "bad-extensions", Text: "malformed Sec-WebSocket-Extensions"}
 )
 

@@ -9,17 +9,9 @@ import (
 	"testing"
 )
 
-// Each MUST of RFC 6455, sections 5, 7 and 8 has a test here, named after section and rule, as far as a layer can decide
-// it that sees frames and no connection. The rest is tested in package server:
-//
-//	5.5.1  a Close frame is answered with one                              TestRFC6455Section5_5_1CloseIsAnswered
-//	5.5.1  no data frame is sent after a Close frame                       TestRFC6455Section5_5_1NothingSentAfterClose
-//	5.5.1  after both the server closes the TCP connection at once         TestRFC6455Section5_5_1ServerClosesTCP
-//	5.5.2  a Ping is answered with a Pong, unless a Close came before      TestRFC6455Section5_5_2PingIsAnswered
-//	7.1.1  TCP is closed cleanly                                           TestRFC6455Section7_1_1CleanClose
-//	7.1.2  the closing handshake is started with a code of its own         TestRFC6455Section7_1_2CloseIsStarted
-//	7.1.6  what comes after a Close frame is ignored                       TestRFC6455Section7_1_6DataAfterCloseIgnored
-//	7.1.7  a failed connection gets a Close frame and an end               TestRFC6455Section7_1_7FailedConnection
+// Each MUST of RFC 6455, sections 5, 7 and 8 has a test named after section and rule: here as far as a layer can decide it
+// that sees frames and no connection, in server/rfc6455_test.go for the rest. The list of all rules with their tests is
+// server/testdata/rfc6455.txt, and a test there checks it.
 
 // fails checks that the stream is refused with that code, whether it comes whole or byte by byte, and that nothing is
 // decoded afterwards.

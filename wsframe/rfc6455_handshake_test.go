@@ -4,16 +4,15 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 )
 
-// Each MUST of RFC 6455, section 4 that binds a server has a test here, named after section and rule, as far as the bytes
-// of the request decide it. What only a server with sockets, paths and policies can decide is tested in package server:
-//
-//	4.2.2  no such resource: the handshake is aborted with an HTTP error    TestRFC6455Section4_2_2UnknownResourceAborts
-//	4.2.2  an unacceptable Origin is answered with 403                      TestRFC6455Section4_2_2OriginRefused
-//	4.2.2  a chosen subprotocol is one of those that were offered           TestRFC6455Section4_2_2SubprotocolOffered
+// Each MUST of RFC 6455, section 4 that binds a server has a test named after section and rule: here as far as the bytes of
+// the request decide it, in server/rfc6455_test.go where it takes sockets, paths and policies. The list of all rules with
+// their tests is server/testdata/rfc6455.txt, and a test there checks it.
 
 // refused checks that a request with these fields is answered with the status, and never with a 101.
 func refused(t *testing.T, status int, line string, fields ...string) {
@@ -107,6 +106,42 @@ func TestRFC6455Section4_2_1Item5KeyRequired(t *testing.T) {
 func TestRFC6455Section4_2_1Item6VersionRequired(t *testing.T) {
 	refused(t, http.StatusBadRequest, get, with("Sec-WebSocket-Version", "")...)
 	refused(t, http.StatusBadRequest, get, append(upgradeFields(), "Sec-WebSocket-Version: 13")...)
+}
+
+// Section 4.1, item 10: the elements that comprise the value of Sec-WebSocket-Protocol MUST all be unique strings.
+func TestRFC6455Section4_1Item10UniqueSubprotocols(t *testing.T) {
+	var many strings.Builder
+	for i := range 900 {
+		fmt.Fprintf(&many, "p%d,", i)
+	}
+	for _, c := range []struct {
+		name  string
+		lines []string
+		twice bool
+	}{
+		{name: "different", lines: []string{"chat, superchat"}},
+		{name: "names are case-sensitive", lines: []string{"chat, Chat"}},
+		{name: "twice", lines: []string{"chat, chat"}, twice: true},
+		{name: "twice, apart", lines: []string{"chat,v1 ,chat"}, twice: true},
+		{name: "twice, in two lines", lines: []string{"chat", "v1, chat"}, twice: true},
+		{name: "more than anybody has", lines: []string{many.String()}},
+		{name: "twice among many", lines: []string{many.String() + "p899"}, twice: true},
+		{name: "the first again behind many", lines: []string{many.String() + "p0"}, twice: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fields := upgradeFields()
+			for _, line := range c.lines {
+				fields = append(fields, "Sec-WebSocket-Protocol: "+line)
+			}
+			h, r := parse(t, request(get, fields...), HeadLimits{})
+			if r != nil {
+				t.Fatal(r)
+			}
+			if r = CheckUpgrade(&h); (r != nil) != c.twice || c.twice && (r.Reason != "duplicate-protocol" || r.Status != http.StatusBadRequest) {
+				t.Errorf("got %v", r)
+			}
+		})
+	}
 }
 
 // Optionally, other header fields: unknown ones are ignored.

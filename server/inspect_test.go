@@ -58,6 +58,7 @@ func TestInspectSurvivesChange(t *testing.T) {
 		await(t, "one gone", func() bool { return s.open() == before-1 })
 		leaving = leaving[1:]
 		s.dial(t, "/ws?user=new")
+		await(t, "another one", func() bool { return s.open() == before })
 	})
 	for c := range s.Conns() {
 		if c.User() != "new" {

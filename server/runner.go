@@ -259,6 +259,7 @@ func (x *runner) decode(data []byte) (used int) {
 		s.decoder, x.decoder = x.decoder, wsframe.Decoder{}
 	}
 	if len(x.gathered) > 0 {
+		x.repliesFirst()
 		x.submit(delivery{kind: deliverMessages, buf: x.gathered})
 		x.gathered = nil
 	}
@@ -402,8 +403,17 @@ func (x *runner) deliver(op Op, payload []byte) {
 	x.gathered = appendGathered(x.loop.buffers, x.gathered, op, payload)
 }
 
+// repliesFirst sends the pongs and acknowledgements that came before a message, if there are any: what the handler sends goes to the outbox,
+// which goes out in front of replies, and answers keep the order of what they answer.
+func (x *runner) repliesFirst() {
+	if len(x.out) > 0 {
+		x.flush()
+	}
+}
+
 // handle calls an inline handler; its panic ends this connection and nothing else.
 func (x *runner) handle(op Op, payload []byte) {
+	x.repliesFirst()
 	defer x.contain()
 	x.server.handler.Message(x.conn(), op, payload)
 }

@@ -5,7 +5,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"path"
 	"runtime"
 	"slices"
 	"strconv"
@@ -44,12 +43,23 @@ type Host struct {
 // What a connection costs, as docs/hosts.md says: the record and timer, the kernel's socket, its entry in epoll.
 const (
 	connectionBytes = 76 + 3900 + 208
-	// Of the process before its first connection, and of what a machine needs beside it.
-	baseBytes = 256 << 20
+	// Of the process before its first connection, with what the collector leaves for later; and of a machine, which has other things to do.
+	processBytes = 64 << 20
+	machineBytes = 256 << 20
 	// Socket buffers that the server asks for (--socket-send-buffer, --socket-receive-buffer).
 	socketBufferBytes = 64 << 10
 	fileBytesMax      = 64 << 10
 	pageBytes         = 4096
+)
+
+// Below these a host does as it comes: a doctor who prescribes for one connection what a million need isn't believed.
+const (
+	// The least that Linux sets on any machine: net.ipv4.tcp_max_syn_backlog, and net.core.somaxconn before 5.4.
+	queueLeast = 128
+	// Pages of net.ipv4.tcp_mem: 4 MiB. Linux gives a machine of 1 GiB 24 times as much.
+	bufferPagesLeast = 1024
+	// So few turns that their readings of the clock cost nothing.
+	clockConnections = 10_000
 )
 
 // Examine compares a host with the connections that it is to hold. The zero Host is the one that this program runs on.
@@ -99,8 +109,18 @@ func (e *examination) least(check string, have uint64, known bool, need uint64, 
 	e.add(f)
 }
 
-// descriptorsNeeded is one for each connection, a tenth for those that come while others go, and what the process needs itself.
-func (e *examination) descriptorsNeeded() uint64 { return e.connections + e.connections/10 + 1024 }
+// noteBelow has the last finding stand in nobody's way below so many connections.
+func (e *examination) noteBelow(connections uint64) {
+	if f := &e.findings[len(e.findings)-1]; f.State == Short && e.connections < connections {
+		f.State = Note
+	}
+}
+
+// descriptorsNeeded is one for each connection, a tenth for those that come while others go, and what the process needs itself: its
+// reserve of 64, and with many connections many loops, links and requests.
+func (e *examination) descriptorsNeeded() uint64 {
+	return e.connections + e.connections/10 + min(128+e.connections, 1024)
+}
 
 func (e *examination) descriptors() {
 	need := e.descriptorsNeeded()
@@ -110,23 +130,24 @@ func (e *examination) descriptors() {
 	if err == nil {
 		e.add(Finding{Check: "descriptors, soft limit", State: Note, Have: strconv.FormatUint(soft, 10), Why: "programs that aren't written in Go keep it"})
 	}
-	e.setting("fs.nr_open", max(need, 1<<20), "no process may have a higher limit than this")
-	e.setting("fs.file-max", need+1<<16, "the same for the whole machine")
+	e.setting("fs.nr_open", need, "no process may have a higher limit than this")
+	e.setting("fs.file-max", need+min(1024+e.connections, 1<<16), "the same for the whole machine")
 	e.setting("fs.epoll.max_user_watches", need, "one a connection")
 }
 
 func (e *examination) queues() {
-	// A fleet that reconnects arrives within seconds.
-	need := min(max(e.connections/16, 4096), 65535)
+	// A fleet that reconnects arrives within seconds; so much of it while a loop is at one turn.
+	need := min(max(e.connections/16, queueLeast), 65535)
 	e.setting("net.core.somaxconn", need, "connections that wait to be accepted; the listener's backlog is taken from it")
 	e.setting("net.ipv4.tcp_max_syn_backlog", need, "connections in the middle of their TCP handshake")
 	e.setting("net.ipv4.tcp_syncookies", 1, "keeps a flood of handshakes from filling that queue")
+	e.noteBelow(queueLeast * 16) // so few don't fill it
 	low, high, ok := e.pair("/proc/sys/net/ipv4/ip_local_port_range")
 	f := Finding{Check: "net.ipv4.ip_local_port_range", State: Unknown, Have: "not told", Why: "a proxy on this machine has so many connections to one address of a server, and no more"}
 	if ok && high >= low {
 		f.State, f.Have = Note, fmt.Sprintf("%d ports", high-low+1)
 		if high-low+1 < e.connections {
-			f.Fix = fmt.Sprintf("for a proxy: sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\", and %d addresses of the server", e.connections/64512+1)
+			f.Fix = fmt.Sprintf("for a proxy: sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\", and %d addresses of the server", (e.connections+64511)/64512)
 		}
 	}
 	e.add(f)
@@ -144,7 +165,7 @@ func (e *examination) buffers() {
 		e.add(f)
 	}
 	// A kilobyte each: what one small message costs that isn't read yet.
-	need := max(e.connections*1024/pageBytes, 1<<16)
+	need := max(e.connections*1024/pageBytes, bufferPagesLeast)
 	values := e.numbers("/proc/sys/net/ipv4/tcp_mem")
 	known := len(values) == 3
 	have := uint64(0)
@@ -157,7 +178,7 @@ func (e *examination) buffers() {
 }
 
 func (e *examination) memory() {
-	need := e.connections*connectionBytes + baseBytes
+	need := e.connections*connectionBytes + machineBytes
 	why := fmt.Sprintf("%d bytes an idle connection, of which the kernel takes %d for the socket", connectionBytes, connectionBytes-76)
 	total := uint64(0)
 	for line := range strings.Lines(e.text("/proc/meminfo")) {
@@ -167,12 +188,13 @@ func (e *examination) memory() {
 		}
 	}
 	e.bytes("memory of the machine", total, total > 0, need, "a machine with more memory, or fewer connections on this one", why)
-	limit, where := e.groupLimit()
-	if where == "" {
+	limit, ok := e.groupLimit()
+	if !ok {
 		e.add(Finding{Check: "memory of the control group", State: OK, Have: "no limit", Why: why})
 		return
 	}
-	e.bytes("memory of the control group", limit, true, need, fmt.Sprintf("MemoryMax=%d in the unit, or the container's memory limit (%s/memory.max)", need, where),
+	need = e.connections*connectionBytes + processBytes
+	e.bytes("memory of the control group", limit.bytes, true, need, fmt.Sprintf("%s=%d in the unit, or the container's memory limit (%s)", limit.setting, need, limit.file),
 		why+"; the group counts the kernel's part too")
 }
 
@@ -186,27 +208,6 @@ func (e *examination) bytes(check string, have uint64, known bool, need uint64, 
 	if f.State == Short {
 		f.Short = mebibytes(need - have)
 	}
-}
-
-// groupLimit is the lowest limit of this process' control group (v2) and those above it.
-func (e *examination) groupLimit() (limit uint64, where string) {
-	own := ""
-	for line := range strings.Lines(e.text("/proc/self/cgroup")) {
-		if group, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
-			own = path.Clean("/" + group)
-		}
-	}
-	for own != "" {
-		folder := "/sys/fs/cgroup" + strings.TrimSuffix(own, "/")
-		if bytes, ok := e.number(folder + "/memory.max"); ok && (where == "" || bytes < limit) {
-			limit, where = bytes, folder
-		}
-		if own == "/" {
-			break
-		}
-		own = path.Dir(own)
-	}
-	return limit, where
 }
 
 func (e *examination) tracking() {
@@ -237,6 +238,7 @@ func (e *examination) clock() {
 		}
 	}
 	e.add(f)
+	e.noteBelow(clockConnections)
 }
 
 func (e *examination) text(path string) string {

@@ -21,7 +21,7 @@ func (m *Monitor) guarded(next http.Handler) http.Handler {
 			return
 		}
 		if crossOrigin.Check(r) != nil || fromOtherSite(r) {
-			refuse(w, r, http.StatusForbidden, "cross_site", "a page of another site sent this request")
+			refuse(w, r, http.StatusForbidden, "cross_site", "a page of another site or port sent this request")
 			return
 		}
 		bears := m.bears(r.Header.Get("Authorization"))
@@ -48,10 +48,12 @@ func contentTypeAllowed(r *http.Request) bool {
 	return err == nil && (kind == "application/json" || kind == "application/octet-stream")
 }
 
-// fromOtherSite says that a browser sent the request for another site's page, which could have the server make profiles all day. A
-// link to one of our pages is fine.
+// fromOtherSite says that a browser sent the request for a page of another origin, which could have the server make profiles all day.
+// One of the same site is another as well: another port of this machine, or another name below a common domain. A link to one of
+// our pages is fine.
 func fromOtherSite(r *http.Request) bool {
-	if r.Header.Get("Sec-Fetch-Site") != "cross-site" {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "", "none", "same-origin":
 		return false
 	}
 	isLink := r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Method == http.MethodGet

@@ -274,7 +274,11 @@ func (m *Monitor) drain(w http.ResponseWriter, r *http.Request) {
 	if begin {
 		change, message = m.control.Drain, "drain begun by the admin listener"
 	}
-	switch err := change(); {
+	m.drainMu.Lock()
+	before := m.source.Stats().Draining
+	err := change()
+	m.drainMu.Unlock()
+	switch {
 	case errors.Is(err, server.ErrEnding):
 		refuse(w, r, http.StatusConflict, "ending", "the server shuts down")
 		return
@@ -282,7 +286,9 @@ func (m *Monitor) drain(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, http.StatusServiceUnavailable, "not_serving", err.Error())
 		return
 	}
-	m.cfg.Logger.Info(message)
+	if begin != before {
+		m.cfg.Logger.Info(message) // once at the change: a client that asks again and again fills no log
+	}
 	writeJSON(w, http.StatusOK, struct {
 		Draining bool `json:"draining"`
 	}{begin})

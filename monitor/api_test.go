@@ -324,6 +324,25 @@ func TestAPIDrain(t *testing.T) {
 	}
 }
 
+// What is asked for again and again is told once in the log.
+func TestDrainIsLoggedAtChanges(t *testing.T) {
+	s, _ := serveWebSockets(t, server.Config{})
+	var log syncBuffer
+	h := New(Config{Logger: newJSONLogger(&log)}, s).Handler()
+	for _, method := range []string{"DELETE", "POST", "POST", "POST", "DELETE", "DELETE", "POST"} {
+		if status, answer := call(h, method, "/api/v1/drain", ""); status != 200 {
+			t.Fatalf("%s: %d %v", method, status, answer)
+		}
+	}
+	var told []any
+	for _, record := range log.lines(t) {
+		told = append(told, record["msg"])
+	}
+	if got, want := fmt.Sprint(told), "[drain begun by the admin listener drain ended by the admin listener drain begun by the admin listener]"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 // No web page can make a change, or have profiles made.
 func TestCrossSite(t *testing.T) {
 	s, _ := serveWebSockets(t, server.Config{})
@@ -347,6 +366,12 @@ func TestCrossSite(t *testing.T) {
 		{"a kick by a form", open, "DELETE", "/api/v1/drain", []string{"Content-Type", "text/plain"}, 415},
 		{"an image that profiles", open, "GET", "/debug/pprof/goroutine", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors"}, 403},
 		{"a link that profiles", open, "GET", "/debug/pprof/goroutine", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate"}, 403},
+		{"another port that profiles", open, "GET", "/debug/pprof/goroutine", []string{"Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "no-cors"}, 403},
+		{"another port that reads", open, "GET", "/api/v1/stats", []string{"Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "no-cors"}, 403},
+		{"a word nobody knows", open, "GET", "/api/v1/stats", []string{"Sec-Fetch-Site", "elsewhere"}, 403},
+		{"our page reads", open, "GET", "/api/v1/stats", []string{"Sec-Fetch-Site", "same-origin"}, 200},
+		{"an address typed", open, "GET", "/debug/pprof/goroutine", []string{"Sec-Fetch-Site", "none", "Sec-Fetch-Mode", "navigate"}, 200},
+		{"a link from another port to the page", open, "GET", "/", []string{"Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "navigate"}, 200},
 		{"a link to the page", open, "GET", "/", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate"}, 200},
 		{"a program with the token", guarded, "POST", "/api/v1/broadcast", []string{"Authorization", bearer, "Content-Type", "text/plain"}, 200},
 		{"a page with the password", guarded, "POST", "/api/v1/broadcast", []string{"Authorization", basic}, 200},

@@ -23,7 +23,7 @@
 //
 // Health is open to everyone who reaches the port; probes can't carry tokens. Everything else asks three questions. The Host header
 // must be a loopback name, the address that the connection came in on, or a configured name: a web page whose name was rebound to this
-// address sends its own. A browser must not say that another site's page asks. With a token every request must bear it, as a bearer
+// address sends its own. A browser must not say that a page of another origin asks. With a token every request must bear it, as a bearer
 // token or as the password of HTTP's basic scheme, which browsers can; without one [CheckAddress] refuses addresses off loopback.
 // Changes need the bearer token or a content type that no page can send unasked. On a Unix socket the file's permissions (0660) decide.
 //
@@ -39,8 +39,9 @@
 // # Limits
 //
 // See limits.go: connections, pages that are open, header and body bytes, entries of a listing and the time for each part of a request are
-// bounded, since the descriptors kept beside the WebSocket connections are few. A page of the listing may be short, even empty, while it
-// has a cursor.
+// bounded, since the descriptors kept beside the WebSocket connections are few. Where all connections of the listener are taken, a new one
+// takes the place of the longest silent (crowd.go), so that a probe is answered at once; what lasts (pages, charts, profiles, scrapes) is
+// answered with 503 beyond its bound. A page of the listing may be short, even empty, while it has a cursor.
 //
 // # Portability
 //

@@ -21,11 +21,21 @@ import (
 // startMonitor serves on an address and stops with the test.
 func startMonitor(t *testing.T, cfg Config, source Source, address string) net.Addr {
 	t.Helper()
+	return serve(t, New(cfg, source), address)
+}
+
+// serveMonitor serves on a port of loopback and stops with the test.
+func serveMonitor(t *testing.T, m *Monitor) net.Addr {
+	t.Helper()
+	return serve(t, m, "127.0.0.1:0")
+}
+
+func serve(t *testing.T, m *Monitor, address string) net.Addr {
+	t.Helper()
 	l, err := Listen(address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := New(cfg, source)
 	done := make(chan error, 1)
 	go func() { done <- m.Serve(l) }()
 	t.Cleanup(func() {
@@ -368,52 +378,6 @@ func TestOrigins(t *testing.T) {
 				t.Errorf("%s, want %s", got, test.want)
 			}
 		})
-	}
-}
-
-// Idle connections take all the slots and no more; one that ends makes room.
-func TestConnectionsAreBounded(t *testing.T) {
-	addr := startMonitor(t, Config{}, newFixedSource(), "127.0.0.1:0")
-	conns := make([]net.Conn, 0, connectionsMax+1)
-	defer func() {
-		for _, c := range conns {
-			_ = c.Close() // The test is over.
-		}
-	}()
-	request := func(c net.Conn) {
-		t.Helper()
-		if _, err := io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for range connectionsMax + 1 {
-		c, err := net.Dial("tcp", addr.String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		conns = append(conns, c)
-		request(c)
-	}
-	status := func(c net.Conn, within time.Duration) (string, error) {
-		if err := c.SetReadDeadline(time.Now().Add(within)); err != nil {
-			return "", err
-		}
-		return bufio.NewReader(c).ReadString('\n')
-	}
-	for i, c := range conns[:connectionsMax] {
-		if line, err := status(c, 5*time.Second); err != nil || !strings.Contains(line, "200") {
-			t.Fatalf("connection %d: %q, %v", i, line, err)
-		}
-	}
-	last := conns[connectionsMax]
-	if line, err := status(last, 100*time.Millisecond); err == nil {
-		t.Fatalf("one connection too many was answered: %q", line)
-	}
-	if err := conns[0].Close(); err != nil {
-		t.Fatal(err)
-	}
-	if line, err := status(last, 5*time.Second); err != nil || !strings.Contains(line, "200") {
-		t.Errorf("after one ended: %q, %v", line, err)
 	}
 }
 

@@ -9,6 +9,16 @@ const (
 	// Of them, pages that are fed with events, and runtime charts: both stay open.
 	listenersMax = 12
 	chartsMax    = 4
+	// And profiles, each of which lasts as long as its request says. With scrapesMax these are 24: the other eight places are always
+	// free, or held by somebody who says nothing and makes room.
+	profilesMax = 4
+	// A connection may lose its place to a new one when it has been without a request for so long: most send one as soon as they are
+	// open, and an answer takes a moment to leave.
+	idleGrace = 20 * time.Millisecond
+	// Or when its peer hasn't taken anything of an answer for so long.
+	stalledAfter = time.Second
+	// After which a client that found all places taken may ask again.
+	retryAfterSeconds = "5"
 	// A request head: a bearer token and what browsers send.
 	headerBytesMax = 16 << 10
 	// A client that is slow to send its request holds one of the few connections.
@@ -38,6 +48,9 @@ const (
 	liveWindow = 10
 	// Points that a page finds when it opens, one every loadInterval: ten minutes.
 	historyPoints = 120
+	// The page tells what ended within this time. A reading every loadInterval, so two more than fit into it.
+	endsWindow   = time.Minute
+	endsReadings = int(endsWindow/loadInterval) + 2
 
 	// An alarm ends below this share of the load at which it began, so that a load at the limit doesn't ring it again and again.
 	recoveryShare = 0.9

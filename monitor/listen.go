@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"sync"
 	"syscall"
 )
 
@@ -95,49 +94,4 @@ func Origins(addr net.Addr) []string {
 		origins = append(origins, "http://"+net.JoinHostPort(host, port))
 	}
 	return origins
-}
-
-// boundedListener lets no more than so many connections exist at once; others wait in the kernel's backlog, where they cost no
-// descriptor.
-type boundedListener struct {
-	net.Listener
-	slots  chan struct{}
-	closed chan struct{}
-	close  func() error
-}
-
-func newBoundedListener(l net.Listener, connections int) *boundedListener {
-	b := &boundedListener{Listener: l, slots: make(chan struct{}, connections), closed: make(chan struct{})}
-	b.close = sync.OnceValue(func() error {
-		close(b.closed)
-		return l.Close()
-	})
-	return b
-}
-
-func (b *boundedListener) Accept() (net.Conn, error) {
-	select {
-	case b.slots <- struct{}{}:
-	case <-b.closed:
-		return nil, net.ErrClosed
-	}
-	c, err := b.Listener.Accept()
-	if err != nil {
-		<-b.slots
-		return nil, err
-	}
-	return &boundedConn{Conn: c, release: sync.OnceFunc(func() { <-b.slots })}, nil
-}
-
-func (b *boundedListener) Close() error { return b.close() }
-
-// boundedConn gives its slot back when it is closed.
-type boundedConn struct {
-	net.Conn
-	release func()
-}
-
-func (c *boundedConn) Close() error {
-	defer c.release()
-	return c.Conn.Close()
 }

@@ -22,7 +22,21 @@ type liveJSON struct {
 	RTTMS               map[string]*float64 `json:"rtt_ms"`      // p50, p90, p99 of the last seconds; null: none
 	LatenessMS          map[string]*float64 `json:"lateness_ms"` // likewise
 	LoopConnections     []int64             `json:"loop_connections"`
+	Recent              recentJSON          `json:"recent"`
 	Notes               []string            `json:"notes"` // what stands out, in words
+}
+
+// recentJSON is what ended a short while ago: what happens now, where the counts since the start tell of days.
+type recentJSON struct {
+	Seconds  float64           `json:"seconds"` // about a minute; less after the start
+	Closed   map[string]uint64 `json:"closed"`  // by reason
+	Rejected map[string]uint64 `json:"rejected"`
+}
+
+// endsReading is the counts of a moment.
+type endsReading struct {
+	uptime           time.Duration
+	closed, rejected map[string]uint64
 }
 
 // historyJSON is what a page finds when it opens.
@@ -43,7 +57,8 @@ type live struct {
 	mu        sync.Mutex
 	listeners map[chan []byte]struct{}
 	history   []historyJSON
-	running   bool // run has somebody to make snapshots for
+	ends      []endsReading // oldest first
+	running   bool          // run has somebody to make snapshots for
 }
 
 func newLive(m *Monitor) *live {
@@ -61,6 +76,48 @@ func (l *live) remember(s server.Stats, rate *beatRate) {
 		l.history = l.history[:copy(l.history, l.history[1:])]
 	}
 	l.history = append(l.history, point)
+}
+
+// rememberEnds keeps the counts of ends for the page's last minute.
+func (l *live) rememberEnds(s server.Stats) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.ends) >= endsReadings {
+		l.ends = l.ends[:copy(l.ends, l.ends[1:])]
+	}
+	l.ends = append(l.ends, endsReading{s.Uptime, s.Closed, s.Rejected})
+}
+
+// recent counts what ended since the last reading that is endsWindow old; since the start or the first reading where there is none.
+func (l *live) recent(s server.Stats) recentJSON {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var from endsReading
+	if len(l.ends) > 0 && s.Uptime > endsWindow {
+		from = l.ends[0]
+	}
+	for _, reading := range l.ends {
+		if reading.uptime > s.Uptime-endsWindow {
+			break
+		}
+		from = reading
+	}
+	return recentJSON{
+		Seconds:  (s.Uptime - from.uptime).Seconds(),
+		Closed:   countsSince(s.Closed, from.closed),
+		Rejected: countsSince(s.Rejected, from.rejected),
+	}
+}
+
+// countsSince leaves out what there was none of.
+func countsSince(now, before map[string]uint64) map[string]uint64 {
+	recent := map[string]uint64{}
+	for reason, count := range now {
+		if count > before[reason] {
+			recent[reason] = count - before[reason]
+		}
+	}
+	return recent
 }
 
 // join adds a listener, with the history as its first event; false: there are enough.
@@ -129,7 +186,7 @@ func event(name string, value any) []byte {
 func (l *live) serve(w http.ResponseWriter, r *http.Request) {
 	events, ok := l.join()
 	if !ok {
-		refuse(w, r, http.StatusServiceUnavailable, "too_many", "enough pages are open")
+		refuseFull(w, r, "enough pages are open")
 		return
 	}
 	defer l.leave(events)
@@ -190,6 +247,7 @@ func (s *snapshots) next() liveJSON {
 		RTTMS:               recentQuantiles(&s.rtt, rtt),
 		LatenessMS:          recentQuantiles(&s.lateness, lateness),
 		LoopConnections:     stats.LoopConnections,
+		Recent:              m.live.recent(stats),
 		Notes:               *m.notes.Load(),
 	}
 }

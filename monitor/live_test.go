@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -112,8 +113,12 @@ func TestLiveIsBounded(t *testing.T) {
 	if _, ok := m.live.join(); ok {
 		t.Error("one too many was let in")
 	}
-	if status, _ := call(m.Handler(), "GET", "/events", ""); status != http.StatusServiceUnavailable {
-		t.Errorf("status %d", status)
+	r := httptest.NewRequest(http.MethodGet, "/events", http.NoBody)
+	r.Host = "localhost"
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, r)
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Connection") != "close" || w.Header().Get("Retry-After") == "" {
+		t.Errorf("status %d, header %v", w.Code, w.Header())
 	}
 	m.live.end()
 }
@@ -126,6 +131,44 @@ func TestHistoryIsBounded(t *testing.T) {
 	}
 	if n := len(m.live.history); n != historyPoints || m.live.history[n-1].Active != 3*historyPoints-1 {
 		t.Errorf("%d points", n)
+	}
+}
+
+// The page tells what ended within the last minute, whenever it was opened.
+func TestRecentEnds(t *testing.T) {
+	tests := []struct {
+		name            string
+		readings        []int // seconds of uptime; at each as many connections had ended
+		at              int
+		seconds         float64
+		closed          uint64
+		readingsAreLess bool // the oldest are forgotten
+	}{
+		{"nothing was read", nil, 30, 30, 30, false},
+		{"since the start", []int{0, 5, 10}, 12, 12, 12, false},
+		{"a minute", []int{0, 5, 10, 15, 20}, 78, 63, 63, false},
+		{"exactly a minute", []int{0, 5, 10}, 70, 60, 60, false},
+		{"reading began late", []int{1000, 1005}, 1010, 10, 10, false},
+		{"many readings", []int{0, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60, 65, 70, 75, 80, 85, 90}, 94, 64, 64, true},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			l := quietMonitor(newFixedSource()).live
+			at := func(seconds int) server.Stats {
+				return server.Stats{Uptime: time.Duration(seconds) * time.Second, Closed: map[string]uint64{"end": uint64(seconds), "kicked": 1}}
+			}
+			for _, seconds := range test.readings {
+				l.rememberEnds(at(seconds))
+			}
+			got := l.recent(at(test.at))
+			delete(got.Closed, "kicked") // there where the start is within the minute
+			if got.Seconds != test.seconds || len(got.Closed) != 1 || got.Closed["end"] != test.closed {
+				t.Errorf("%+v, want %d in %v s", got, test.closed, test.seconds)
+			}
+			if less := len(l.ends) < len(test.readings); less != test.readingsAreLess {
+				t.Errorf("%d of %d readings are kept", len(l.ends), len(test.readings))
+			}
+		})
 	}
 }
 
@@ -193,18 +236,29 @@ func TestRuntimeCharts(t *testing.T) {
 		dialWebSocket(t, l.Addr().String(), "/debug/statsviz/ws")
 	}
 	eventually(t, "all open", func() bool { return open() == chartsMax })
-	res, err := http.Get("http://" + l.Addr().String() + "/debug/statsviz/ws")
-	if err != nil {
-		t.Fatal(err)
+	for range 2 * connectionsMax { // a crowd takes no chart's place
+		dialRaw(t, l.Addr(), "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	}
-	_ = res.Body.Close() // only the status matters
-	if res.StatusCode == http.StatusSwitchingProtocols {
-		t.Error("one too many was let in")
+	promptly(t, l.Addr(), "charts")
+	for range 2 {
+		first.nextOf(4 << 20)
+	}
+	if n := open(); n != chartsMax {
+		t.Errorf("%d charts are left of %d", n, chartsMax)
+	}
+	got := ask(t, l.Addr(), "GET", "/debug/statsviz/ws")
+	if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
+		t.Errorf("one too many: status %d, header %v", got.status, got.header)
 	}
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the place of who left", func() bool { return open() == chartsMax-1 })
+	for range 2 * chartsMax {
+		if got := ask(t, l.Addr(), "GET", "/debug/statsviz/ws"); got.status != http.StatusBadRequest {
+			t.Fatalf("no request for a WebSocket: status %d, want 400: it took a place", got.status)
+		}
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := m.Shutdown(ctx); err != nil {

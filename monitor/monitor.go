@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -57,6 +58,9 @@ type Monitor struct {
 	live   *live
 	charts runtimeCharts
 
+	// Held during a change of draining, so that who changed it can be told.
+	drainMu sync.Mutex
+
 	// Atomic; written by Run.
 	overload atomic.Pointer[verdict]
 	load1    atomic.Uint64 // math.Float64bits; NaN: not known
@@ -75,7 +79,9 @@ func New(cfg Config, source Source) *Monitor {
 	m.overload.Store(&verdict{})
 	m.notes.Store(&[]string{})
 	m.http = &http.Server{
-		Handler:           m.Handler(),
+		Handler:           keepsPlace(m.Handler()),
+		ConnContext:       withConn,
+		ConnState:         keepTaken,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -118,7 +124,9 @@ func (m *Monitor) Run(ctx context.Context) {
 
 	rate, history := beatRate{}, beatRate{}
 	rate.next(m.source.Stats())
-	history.next(m.source.Stats())
+	first := m.source.Stats()
+	history.next(first)
+	m.live.rememberEnds(first)
 	watching, cuts := newWatcher(m), newCutWatcher(m)
 	watching.lookSlow()
 	watching.lookFast()
@@ -130,7 +138,9 @@ func (m *Monitor) Run(ctx context.Context) {
 		case <-slow.C:
 			watching.lookSlow()
 			watching.conclude()
-			m.live.remember(m.source.Stats(), &history)
+			now := m.source.Stats()
+			m.live.remember(now, &history)
+			m.live.rememberEnds(now)
 		case <-fast.C:
 			watching.lookFast()
 			watching.conclude()

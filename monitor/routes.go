@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -37,18 +38,31 @@ func (m *Monitor) Handler() http.Handler {
 	guarded.HandleFunc("GET /events", m.live.serve)
 	guarded.HandleFunc("GET /debug/statsviz/", m.charts.serve)
 	// The package registers itself on http.DefaultServeMux as well, which nothing here serves.
-	guarded.HandleFunc("GET /debug/pprof/", pprof.Index)
-	guarded.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	guarded.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	guarded.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	guarded.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol) // go tool pprof asks for names so
-	guarded.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	profiles := atMost(profilesMax, "enough profiles are being made", profile)
+	guarded.HandleFunc("GET /debug/pprof/", profiles)
+	guarded.HandleFunc("POST /debug/pprof/symbol", profiles) // go tool pprof asks for names so
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, r *http.Request) { health(w, r, nil) })
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, r *http.Request) { health(w, r, m.source.Ready()) })
 	mux.Handle("/", m.guarded(guarded))
 	return mux
+}
+
+// profile answers below /debug/pprof/.
+func profile(w http.ResponseWriter, r *http.Request) {
+	switch strings.TrimPrefix(r.URL.Path, "/debug/pprof/") {
+	case "cmdline":
+		pprof.Cmdline(w, r)
+	case "profile":
+		pprof.Profile(w, r)
+	case "symbol":
+		pprof.Symbol(w, r)
+	case "trace":
+		pprof.Trace(w, r)
+	default:
+		pprof.Index(w, r)
+	}
 }
 
 // health answers a probe.

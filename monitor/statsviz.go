@@ -18,6 +18,7 @@ type runtimeCharts struct {
 	mu     sync.Mutex
 	charts *statsviz.Server
 	conns  map[*chartConn]struct{}
+	places int // taken: one for each of conns, and for each request on its way there
 	ended  bool
 }
 
@@ -32,7 +33,32 @@ func (c *runtimeCharts) serve(w http.ResponseWriter, r *http.Request) {
 		charts.Index()(w, r)
 		return
 	}
-	charts.Ws()(&chartWriter{ResponseWriter: w, charts: c}, r)
+	if !c.reserve() {
+		refuseFull(w, r, "enough runtime charts are open")
+		return
+	}
+	writer := &chartWriter{ResponseWriter: w, charts: c}
+	charts.Ws()(writer, r)
+	if !writer.taken {
+		c.release() // it was no request for a WebSocket
+	}
+}
+
+// reserve takes one of the places, or tells that there is none.
+func (c *runtimeCharts) reserve() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.places >= chartsMax {
+		return false
+	}
+	c.places++
+	return true
+}
+
+func (c *runtimeCharts) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.places--
 }
 
 func (c *runtimeCharts) get() (*statsviz.Server, error) {
@@ -62,6 +88,7 @@ func (c *runtimeCharts) end() {
 	for conn := range c.conns {
 		_ = conn.Conn.Close() // Nobody waits for the last chart.
 	}
+	c.places -= len(c.conns)
 	clear(c.conns)
 }
 
@@ -69,15 +96,16 @@ func (c *runtimeCharts) end() {
 type chartWriter struct {
 	http.ResponseWriter
 	charts *runtimeCharts
+	taken  bool // the connection has its place until it is closed
 }
 
-// Hijack implements http.Hijacker, at most for so many charts at once.
+// Hijack implements http.Hijacker.
 func (w *chartWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c := w.charts
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended || len(c.conns) >= chartsMax {
-		return nil, nil, errors.New("enough runtime charts are open")
+	if c.ended {
+		return nil, nil, errors.New("shutting down")
 	}
 	inner, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err != nil {
@@ -85,6 +113,7 @@ func (w *chartWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	conn := &chartConn{Conn: inner, charts: c}
 	c.conns[conn] = struct{}{}
+	w.taken = true
 	return conn, rw, nil
 }
 
@@ -107,7 +136,10 @@ func (c *chartConn) Write(p []byte) (int, error) {
 
 func (c *chartConn) Close() error {
 	c.charts.mu.Lock()
-	delete(c.charts.conns, c)
+	if _, open := c.charts.conns[c]; open {
+		delete(c.charts.conns, c)
+		c.charts.places--
+	}
 	c.charts.mu.Unlock()
 	return c.Conn.Close()
 }

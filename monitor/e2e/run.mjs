@@ -3,7 +3,7 @@
 //
 //   node run.mjs BINARY [--shots FOLDER]
 //
-// Exit 0 when all checks hold, 1 when not, 2 for a wrong call. About half a minute.
+// Exit 0 when all checks hold, 1 when not, 2 for a wrong call. About a minute.
 
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -80,6 +80,7 @@ async function table(tab, connections) {
   await kick.click();
   check("the second kicks, with 4403", await until(() => connections.filter((c) => c.end?.code === 4403 && c.end.reason === "kicked").length === 1, 5000));
   check("and the page counts it", await until(async () => (await tab.number("#active")) === CONNECTIONS - 1 && /kicked|application/.test(await tab.text("#ends")), 5000), await tab.text("#ends"));
+  check("as an end of the last minute", await until(async () => (await tab.number("#ends [data-recent]")) === 1, 5000), await tab.text("#ends"));
   await tab.page.fill("#query", id);
   await tab.page.click("#search button");
   check("who is gone isn't found", await until(async () => /no open connection/.test(await tab.text("#found")), 5000), await tab.text("#found"));
@@ -93,6 +94,41 @@ async function restart(tab, server) {
   check("the page tells when the server is gone", await until(async () => (await tab.text("#link")) === "connection lost", 10_000));
   await server.start();
   check("and when it is back", await until(async () => (await tab.text("#link")) === "live" && (await tab.number("#active")) === 0, 15_000));
+}
+
+/** Opens /events until the server has enough, and returns what lets go of them. */
+async function fillEvents(server) {
+  const held = [];
+  for (;;) {
+    const cut = new AbortController();
+    const answer = await fetch(`${server.admin}/events`, { signal: cut.signal });
+    if (answer.status !== 200) return { refused: answer.status, leave: () => held.forEach((one) => one.abort()) };
+    held.push(cut);
+  }
+}
+
+/** A page that finds all places taken comes back by itself, unless nobody looks at it. */
+async function crowded(browser, server) {
+  const crowd = await fillEvents(server);
+  check("there is a page too many", crowd.refused === 503, crowd.refused);
+  let attempts = 0;
+  const tab = await openPage(browser, "about:blank");
+  tab.page.on("request", (request) => { attempts += request.url().endsWith("/events"); });
+  await tab.page.goto(server.admin);
+  check("a page that is refused says so", await until(async () => (await tab.text("#link")) === "connection lost", 5000), await tab.text("#link"));
+  check("and asks again", await until(() => attempts >= 3, 10_000), attempts);
+  await pause(4000);
+  check("less and less often", attempts <= 8, attempts);
+  // Headless Chromium takes every page for visible, so the page is told.
+  await tab.page.evaluate(() => { Object.defineProperty(document, "hidden", { value: true, configurable: true }); document.dispatchEvent(new Event("visibilitychange")); });
+  await pause(500);
+  const before = attempts;
+  await pause(9000);
+  check("and not while nobody looks", attempts === before, attempts - before);
+  crowd.leave();
+  await tab.page.evaluate(() => { delete document.hidden; document.dispatchEvent(new Event("visibilitychange")); });
+  check("it is live when there is a place and somebody looks", await until(async () => (await tab.text("#link")) === "live", 10_000), await tab.text("#link"));
+  await tab.context.close();
 }
 
 async function otherPages(browser, server) {
@@ -166,6 +202,7 @@ async function main() {
     await screenshots(browser, server, values.shots);
     await table(tab, connections);
     await otherPages(browser, server);
+    await crowded(browser, server);
     await restart(tab, server);
     check("no fault in the page, no request to another host", tab.errors.length + tab.foreign.length === 0, [...tab.errors, ...tab.foreign].join("; "));
     await tab.context.close();

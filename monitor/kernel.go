@@ -5,6 +5,8 @@ import (
 	"path"
 	"strconv"
 	"strings"
+
+	"github.com/pulsewheel/pulsewheel/doctor"
 )
 
 // kernel reads what the kernel tells in text files. Where there are none (other systems, old kernels, containers that hide them) the figures
@@ -126,32 +128,20 @@ func (k kernel) memory() (fullest memoryUse, known bool) {
 	if hasTotal && hasAvailable {
 		consider((total-available)*1024, total*1024, "the machine")
 	}
-	for group := range k.controlGroups() {
-		limit, hasLimit := number(k.text(group + "/memory.max"))
-		used, hasUsed := number(k.text(group + "/memory.current"))
-		if !hasLimit || !hasUsed {
-			continue // "max" is no number: no limit
+	for group := range doctor.MemoryGroups(k.read) {
+		used, hasUsed := number(k.text(path.Join(group.Folder, group.Files.Usage)))
+		if !hasUsed {
+			continue
 		}
 		// The kernel drops the unused part of its file cache before it kills anybody.
-		cache, _ := field(k.text(group+"/memory.stat"), "inactive_file")
-		consider(max(0, used-cache), limit, "the control group")
-	}
-	return fullest, known
-}
-
-// controlGroups yields the folders of this process' group (cgroup v2) and of those above it.
-func (k kernel) controlGroups() func(yield func(string) bool) {
-	return func(yield func(string) bool) {
-		own := ""
-		for line := range strings.Lines(k.text("/proc/self/cgroup")) {
-			if group, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
-				own = path.Clean("/" + group)
+		cache, _ := field(k.text(path.Join(group.Folder, "memory.stat")), group.Files.Cache)
+		for _, f := range group.Files.Limits {
+			if limit, ok := number(k.text(path.Join(group.Folder, f.Name))); ok && limit < doctor.MemoryUnlimited {
+				consider(max(0, used-cache), limit, "the control group")
 			}
 		}
-		for own != "" && yield("/sys/fs/cgroup"+strings.TrimSuffix(own, "/")) && own != "/" {
-			own = path.Dir(own)
-		}
 	}
+	return fullest, known
 }
 
 // field finds the number behind a name at the beginning of a line.

@@ -70,6 +70,15 @@ func TestKernelMemory(t *testing.T) {
 		{"in a container", map[string]string{
 			"/proc/meminfo": machine, "/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/memory.max": "1000\n", "/sys/fs/cgroup/memory.current": "700\n",
 		}, 0.7, true},
+		{"slowed down before the limit", map[string]string{
+			"/proc/meminfo": machine, "/proc/self/cgroup": "0::/a\n", "/sys/fs/cgroup/a/memory.max": "2000\n", "/sys/fs/cgroup/a/memory.high": "1000\n",
+			"/sys/fs/cgroup/a/memory.current": "900\n",
+		}, 0.9, true},
+		{"version 1", map[string]string{
+			"/proc/meminfo": machine, "/proc/self/cgroup": "4:cpu,memory:/a\n", "/sys/fs/cgroup/memory/a/memory.limit_in_bytes": "1000\n",
+			"/sys/fs/cgroup/memory/a/memory.usage_in_bytes": "900\n", "/sys/fs/cgroup/memory/a/memory.stat": "inactive_file 1\ntotal_inactive_file 150\n",
+			"/sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n", "/sys/fs/cgroup/memory/memory.usage_in_bytes": "900\n",
+		}, 0.75, true},
 		{"the machine is fuller than the group", map[string]string{
 			"/proc/meminfo": machine, "/proc/self/cgroup": "0::/a\n", "/sys/fs/cgroup/a/memory.max": "1000\n", "/sys/fs/cgroup/a/memory.current": "100\n",
 		}, 0.6, true},

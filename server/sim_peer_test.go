@@ -30,6 +30,7 @@ type simPeer struct {
 	gulp    int           // bytes of one read, at most
 	crumb   int           // bytes of one write, at most
 	text    bool          // it asked for text heartbeats
+	deflate bool          // it asks for compression
 	adopted bool          // it comes through Adopt, with its request read already
 	late    bool          // its request comes at the last moment, or after it
 	healthy bool          // it may never be expired, nor closed for its reading
@@ -41,6 +42,7 @@ type simPeer struct {
 	in        []byte // of the response
 	status    int
 	upgraded  bool
+	agreed    bool // messages may be compressed
 	decoder   wsframe.Decoder
 	sent      []simMessage // that the handler must get, in this order
 	delivered int          // of sent
@@ -198,10 +200,14 @@ func (p *simPeer) receive(b []byte) {
 			return
 		}
 		p.upgraded = true
+		p.agreed = bytes.Contains(p.in[:n], []byte("permessage-deflate"))
+		if p.agreed != (p.deflate && p.w.compression) {
+			p.fault("compression is agreed on: %v, it asked: %v, the server has it: %v", p.agreed, p.deflate, p.w.compression)
+		}
 		b, p.in = p.in[n:], nil
 		p.begin()
 	}
-	lim := wsframe.Limits{Client: true}
+	lim := wsframe.Limits{Client: true, Deflate: p.agreed}
 	for len(b) > 0 {
 		m, n, ok, err := p.decoder.Next(&lim, b)
 		if err != nil {
@@ -214,6 +220,10 @@ func (p *simPeer) receive(b []byte) {
 		}
 		if p.seenClose {
 			p.fault("a frame %v after the Close frame", m.Opcode)
+		}
+		if m, err = p.w.inflater.Inflate(&lim, m); err != nil {
+			p.fault("was sent what can't be inflated: %v", err)
+			return
 		}
 		p.frame(m)
 	}
@@ -314,13 +324,31 @@ func (p *simPeer) say(m simMessage) {
 	p.write(p.encode(m, p.w.chance(300)))
 }
 
+// encode makes a message's frames, compressed if that was agreed on and at times.
 func (p *simPeer) encode(m simMessage, fragments bool) []byte {
+	data, first := m.data, byte(0)
+	if p.agreed && p.w.chance(600) {
+		data, first = p.w.squeeze(m)
+	}
+	b := p.frames(wsframe.Opcode(m.op), data, fragments)
+	b[0] |= first
+	return b
+}
+
+// squeeze compresses a payload, and returns with it the bit that says so; a short one stays as it is.
+func (w *simWorld) squeeze(m simMessage) (payload string, bit byte) {
+	const largest = 15 // bits of window
+	frame := w.deflater.Append(nil, largest, wsframe.Opcode(m.op), []byte(m.data))
+	header := map[byte]int{126: 4, 127: 10}[frame[1]]
+	return string(frame[max(2, header):]), frame[0] & 0x40
+}
+
+func (p *simPeer) frames(op wsframe.Opcode, data string, fragments bool) []byte {
 	if !fragments {
-		return wsframe.AppendMasked(nil, wsframe.Opcode(m.op), true, []byte(m.data), p.mask())
+		return wsframe.AppendMasked(nil, op, true, []byte(data), p.mask())
 	}
 	var b []byte
-	op := wsframe.Opcode(m.op)
-	for rest := m.data; ; op = wsframe.Continuation {
+	for rest := data; ; op = wsframe.Continuation {
 		n := p.w.rand.IntN(len(rest) + 1)
 		if fin := n == len(rest) || len(b) > 20*1024; fin {
 			return wsframe.AppendMasked(b, op, true, []byte(rest), p.mask())

@@ -52,6 +52,7 @@ func (p *simPeer) manners() {
 	}
 	p.adopted = w.chance(100) && p.kind < simReset
 	p.late = w.chance(100)
+	p.deflate = w.chance(500)
 	abnormal := uint16(1006)
 	if w.mode == HeartbeatNone && !p.text {
 		p.wanted = append(p.wanted, 4408) // it is quiet at times, and nobody asks whether it is there
@@ -99,7 +100,15 @@ func (p *simPeer) request() []byte {
 	for i := range p.key {
 		p.key[i] = byte(w.rand.Uint32())
 	}
-	return wsframe.AppendRequest(nil, "example.org", path, p.key, [][2]string{{"User-Agent", strings.Repeat("x", w.rand.IntN(100))}})
+	fields := [][2]string{{"User-Agent", strings.Repeat("x", w.rand.IntN(100))}}
+	if p.deflate {
+		offer := "permessage-deflate"
+		if w.chance(500) {
+			offer = fmt.Sprint(offer, "; server_max_window_bits=", 8+w.rand.IntN(8))
+		}
+		fields = append(fields, [2]string{"Sec-WebSocket-Extensions", offer})
+	}
+	return wsframe.AppendRequest(nil, "example.org", path, p.key, fields)
 }
 
 // greet sends the request.
@@ -247,8 +256,12 @@ func (p *simPeer) offend() {
 	case 0: // not masked
 		p.wanted = append(p.wanted, 1002)
 		p.write(wsframe.AppendFrame(nil, wsframe.Text, []byte("hello")))
-	case 1: // a reserved bit
-		p.wanted = append(p.wanted, 1002)
+	case 1: // a reserved bit, or what can't be inflated
+		code := uint16(1002)
+		if p.agreed {
+			code = 1007
+		}
+		p.wanted = append(p.wanted, code)
 		b := wsframe.AppendMasked(nil, wsframe.Text, true, []byte("hello"), mask)
 		b[0] |= 0x40
 		p.write(b)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pulsewheel/pulsewheel/poller"
 	"github.com/pulsewheel/pulsewheel/pool"
+	"github.com/pulsewheel/pulsewheel/wsframe"
 )
 
 // simWorld is everything around one loop: time, other goroutines, the two pools. There is no real concurrency in it. The loop runs on
@@ -34,6 +35,9 @@ type simWorld struct {
 	workers []bool // of the decoder pool: busy
 	waiting []simDelivery
 	running []poller.Token
+
+	deflater wsframe.Deflater // of the peers
+	inflater wsframe.Inflater
 
 	late    time.Duration // all the time in which the loop could have run and didn't
 	sent    uint64        // messages that Send accepted

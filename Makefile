@@ -22,6 +22,7 @@ PEERS_SCENARIOS  ?=
 PEERS_SERVERS    ?=
 PEERS_ARGS       ?=
 FLEET_ARGS       ?=
+OBSERVED_ARGS    ?=
 PACKAGES         ?= ./...
 COMMITS_ROUNDS   ?= 6
 
@@ -43,7 +44,7 @@ endif
 GO_FILES = $(shell find . -name node_modules -prune -o -name '*.go' -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run demo test test-client race fuzz bench benchstat bench-commits bench-peers test-peers load fleet lint fmt fmt-check tidy tidy-check vet cross marks check integration clean
+.PHONY: help build run demo test test-client race fuzz bench benchstat bench-commits bench-peers test-peers load fleet observed lint fmt fmt-check tidy tidy-check vet cross marks check integration clean
 
 help: ## Show the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -116,10 +117,25 @@ load: build ## Start a server and drive it with each scenario of the load harnes
 		[ $$tries -lt 50 ] && kill -0 $$server || { echo "the server doesn't answer at $$target" >&2; exit 1; }; \
 		sleep 0.1; \
 	done; \
-	for scenario in idle heartbeat echo storm "broadcast $$admin" "churn $$admin" "hostile $$admin --factor 0"; do \
+	for scenario in idle heartbeat echo storm broadcast churn "hostile --factor 0"; do \
 		echo "== $$scenario"; \
-		bin/bench $$scenario --target $$target --connections $(LOAD_CONNECTIONS) --duration $(LOAD_DURATION) --pid $$server; \
+		bin/bench $$scenario --target $$target $$admin --connections $(LOAD_CONNECTIONS) --duration $(LOAD_DURATION) --pid $$server; \
 	done
+
+# Worth something on an otherwise idle machine only.
+observed: build ## Measure what it costs to be scraped, watched and listed, at 18,000 connections, for 2 minutes (OBSERVED_ARGS adds options)
+	$(GO) build -trimpath -o bin/bench ./bench
+	@set -e; target=ws://127.0.0.1:$(LOAD_PORT)/ws; \
+	bin/pulsewheel serve --heartbeat-interval 2s --heartbeat-timeout 6s --log-level warn \
+		--listen 127.0.0.1:$(LOAD_PORT) --admin-listen 127.0.0.1:$(ADMIN_PORT) & server=$$!; \
+	trap 'kill $$server 2>/dev/null; wait $$server' EXIT; \
+	tries=0; until bin/bench idle --target $$target --connections 1 --duration 10ms --settle 0s >/dev/null 2>&1; do \
+		tries=$$((tries + 1)); \
+		[ $$tries -lt 50 ] && kill -0 $$server || { echo "the server doesn't answer at $$target" >&2; exit 1; }; \
+		sleep 0.1; \
+	done; \
+	bin/bench observed --target $$target --admin http://127.0.0.1:$(ADMIN_PORT) --pid $$server \
+		--connections 18000 --pairs 5 --duration 10s $(OBSERVED_ARGS)
 
 # 200,000 connections take 3 GB of memory, a million (FLEET_ARGS="--connections 1000000 --interval 90s --duration 3m") 10.
 fleet: build ## Hold 200,000 connections in many server and client processes on this machine, for 4 minutes

@@ -98,9 +98,24 @@ func (a *attackers) ring(i int, at int64) {
 		a.act(i, at)
 	case k.phase != open && p.kind.headBytes == 0:
 		a.client.end(i, errTimeout)
+	case k.deaf:
+		a.lookOnce(i, at)
 	default:
 		a.result(i).Overdue++
 		a.leave(i, at)
+	}
+}
+
+// lookOnce has a slow reader that seems to be still open read. The window of a socket that nobody reads from is shut, and a reset
+// of the server may lie outside it: the kernel then learns of the end only at its next probe of the server's own window, which is
+// the later the longer that has been shut. Reading opens the window, which is told to the server, whose kernel answers at once.
+func (a *attackers) lookOnce(i int, at int64) {
+	p, k := a.of(i), &a.client.conns[i]
+	gen := k.gen
+	p.due = at + int64(readsAgainAfter)
+	a.client.listen(i)
+	if k.gen == gen && k.phase != closed {
+		a.next(i, at)
 	}
 }
 
@@ -109,6 +124,7 @@ func (a *attackers) come(i int, at int64) {
 	if a.stopped {
 		return
 	}
+	a.client.traffic.Hostile++
 	p := a.of(i)
 	a.result(i).Begun++
 	a.here++

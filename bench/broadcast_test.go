@@ -11,11 +11,12 @@ import (
 func broadcastArgs(p *peer, admin string, more ...string) []string {
 	return append([]string{
 		"broadcast", "--target", p.url(), "--admin", admin, "--connections", "10", "--broadcasts", "3", "--every", "200ms",
-		"--duration", "600ms", "--interval", "400ms", "--settle", "100ms",
+		"--duration", "1700ms", "--interval", "800ms", "--settle", "100ms",
 	}, more...)
 }
 
 func TestBroadcast(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		args []string
@@ -27,7 +28,7 @@ func TestBroadcast(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			p := startPeer(t, peerOptions{pingEvery: 400 * time.Millisecond, broadcasting: broadcasting{can: true}})
+			p := startPeer(t, peerOptions{pingEvery: 800 * time.Millisecond, broadcasting: broadcasting{can: true}})
 			o := bench(t, broadcastArgs(p, p.admin(t), tt.args...)...)
 			if o.code != exitOK {
 				t.Fatalf("exit %d: %s", o.code, o.stderr)
@@ -47,6 +48,7 @@ func TestBroadcast(t *testing.T) {
 
 // TestBroadcastFindsFaults: each way in which a broadcast may go wrong is told in one line.
 func TestBroadcastFindsFaults(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		peer broadcasting
@@ -67,7 +69,7 @@ func TestBroadcastFindsFaults(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			p := startPeer(t, peerOptions{pingEvery: 400 * time.Millisecond, broadcasting: tt.peer})
-			o := bench(t, broadcastArgs(p, p.admin(t), "--within", "2s")...)
+			o := bench(t, broadcastArgs(p, p.admin(t), "--within", "2s", "--interval", "400ms", "--duration", "600ms")...)
 			if o.code != tt.code || !strings.Contains(o.lastOf(), tt.want) {
 				t.Errorf("exit %d, %q; want exit %d and %q", o.code, o.stderr, tt.code, tt.want)
 			}

@@ -24,6 +24,7 @@ func calmChurn(t *testing.T) (args []string) {
 }
 
 func TestChurn(t *testing.T) {
+	t.Parallel()
 	args := calmChurn(t)
 	o := bench(t, args...) // memory of a peer in this process says nothing: TestPulsewheelHolds
 	if o.code != exitOK {

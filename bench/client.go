@@ -47,7 +47,7 @@ type conn struct {
 	fd       int32
 	phase    phase
 	deaf     bool   // of a guest: what comes is not read
-	mute     bool   // of a guest: pings are not answered
+	mute     bool   // pings are not answered: of a guest, or of a member that has said goodbye
 	gen      uint32 // raised when the slot is used anew, so that a stale event is told apart; upper half of the token
 	openedAt int64  // ns on the client's clock: when connect began, then when the upgrade was complete
 	decoder  wsframe.Decoder
@@ -93,6 +93,7 @@ type client struct {
 	opens   opens
 	keptAt  int64 // of the last housekeeping
 	tally   tally
+	traffic traffic // guests included
 
 	// While the client's own lateness is probed (calibrate.go).
 	late     *histogram // nil: it isn't
@@ -133,7 +134,7 @@ func newClient(o *options) (*client, error) {
 		limits: wsframe.Limits{Client: true, MessageBytesMax: messageBytesMax},
 		poller: p, events: make([]poller.Event, eventsPerWait), buf: make([]byte, readBytes),
 		conns: make([]conn, o.connections+o.guests), members: o.connections,
-		tally: tally{Failures: map[string]int{}, Losses: map[string]int{}},
+		tally: tally{Failures: map[string]int{}, Losses: map[string]int{}}, traffic: newTraffic(),
 	}
 	_, _ = rand.Read(c.key[:])  // never fails: the program would end
 	_, _ = rand.Read(c.mask[:]) // likewise
@@ -234,6 +235,7 @@ func (c *client) receive(i int, hangup bool) {
 			c.end(i, err)
 			return
 		}
+		c.traffic.BytesReceived += n
 		c.out = c.out[:0]
 		c.consume(i, c.buf[:n])
 		if k.gen != gen || k.phase == closed {
@@ -275,8 +277,12 @@ func (c *client) consume(i int, p []byte) {
 
 // deliver hands one message on; false once the connection is closed.
 func (c *client) deliver(i int, m wsframe.Message, now int64) bool {
+	c.traffic.heard(m)
 	if c.isGuest(i) {
 		return c.deliverGuest(i, m, now)
+	}
+	if c.conns[i].mute { // it only waits for its end
+		return c.deliverLast(i, m)
 	}
 	switch m.Opcode {
 	case wsframe.Ping:
@@ -297,6 +303,7 @@ func (c *client) deliver(i int, m wsframe.Message, now int64) bool {
 
 // answerPing adds the pong to the one write that answers the event under way.
 func (c *client) answerPing(payload []byte) {
+	c.traffic.Pongs++
 	if len(payload) == 0 {
 		c.out = append(c.out, c.pong...)
 		return
@@ -307,8 +314,25 @@ func (c *client) answerPing(payload []byte) {
 // answerClose sends the server's Close frame back and ends the connection.
 func (c *client) answerClose(i int, payload []byte) {
 	code, reason, _ := wsframe.ParseClose(payload) // the decoder has checked it
+	sent := c.traffic.BytesSent
 	c.send(i, c.frame(wsframe.Close, payload))
+	c.traffic.BytesSent = sent // a server that has said Close only waits for the end: it does not look at frames any more
 	c.end(i, &closeError{code: code, reason: reason})
+}
+
+// deliverLast is deliver for a member that has said goodbye.
+func (c *client) deliverLast(i int, m wsframe.Message) bool {
+	if m.Opcode != wsframe.Close {
+		return true
+	}
+	code, _, _ := wsframe.ParseClose(m.Payload) // the decoder has checked it
+	why := endGoodbye
+	if code != wsframe.CloseNormal { // the server was about to end it itself
+		why = endOf(code)
+	}
+	c.traffic.Closed[why]++
+	c.release(i, poller.Close)
+	return false
 }
 
 // reply adds to the one write that answers the event under way. For hooks only.
@@ -334,6 +358,9 @@ func (c *client) send(i int, p []byte) bool {
 			c.end(i, err)
 			return false
 		}
+		if k.phase == open { // else it is the request
+			c.traffic.BytesSent += n
+		}
 		p = p[n:]
 	}
 	return true
@@ -346,7 +373,8 @@ func (c *client) end(i int, why error) {
 		return
 	}
 	was := k.phase
-	c.shut(i, poller.Close)
+	c.traffic.ended(was, why)
+	c.release(i, poller.Close)
 	if c.isGuest(i) {
 		c.host.ended(i, was, why, c.clock())
 		return
@@ -389,8 +417,16 @@ func describe(why error) string {
 	return why.Error()
 }
 
-// shut gives the slot's descriptor back and leaves the slot ready for another.
+// shut ends a connection from our side, without a word to the server.
 func (c *client) shut(i int, how func(fd int) error) {
+	if was := c.conns[i].phase; was != closed {
+		c.traffic.cut(was)
+	}
+	c.release(i, how)
+}
+
+// release gives the slot's descriptor back and leaves the slot ready for another.
+func (c *client) release(i int, how func(fd int) error) {
 	k := &c.conns[i]
 	switch {
 	case k.phase == closed:

@@ -14,7 +14,8 @@ import (
 
 // TestSeveralProcesses: a run whose connections are more than one process may hold comes to what a run of one comes to.
 func TestSeveralProcesses(t *testing.T) {
-	beating := peerOptions{pingEvery: 400 * time.Millisecond}
+	t.Parallel()
+	beating := peerOptions{pingEvery: 800 * time.Millisecond} // missed half of it later, which is longer than a busy machine keeps a process waiting
 	tests := []struct {
 		name string
 		peer peerOptions
@@ -36,7 +37,7 @@ func TestSeveralProcesses(t *testing.T) {
 		},
 		{
 			"heartbeat", beating, []string{
-				"heartbeat", "--connections", "50", "--interval", "400ms", "--client-interval", "400ms", "--duration", "1600ms", "--settle", "50ms",
+				"heartbeat", "--connections", "50", "--interval", "800ms", "--client-interval", "800ms", "--duration", "3200ms", "--settle", "50ms",
 			}, map[string]float64{"connections": 50, "beats_missed": 0, "acks_missing": 0}, map[string]float64{"beats": 250, "acks": 250},
 		},
 		{
@@ -49,7 +50,7 @@ func TestSeveralProcesses(t *testing.T) {
 		{
 			"paced",
 			peerOptions{},
-			[]string{"echo", "--connections", "50", "--rate", "1000", "--duration", "500ms", "--settle", "50ms"},
+			[]string{"echo", "--connections", "50", "--rate", "1000", "--duration", "2s", "--settle", "50ms"},
 			map[string]float64{"connections": 50, "unanswered": 0},
 			map[string]float64{"messages_per_second": 1300},
 		},
@@ -85,6 +86,7 @@ func TestSeveralProcesses(t *testing.T) {
 
 // TestChurnInSeveralProcesses: the server's own counts are those of the visitors of all processes.
 func TestChurnInSeveralProcesses(t *testing.T) {
+	t.Parallel()
 	args := calmChurn(t)
 	o := bench(t, append(args, "--processes", "2")...)
 	if o.code != exitOK {
@@ -97,6 +99,7 @@ func TestChurnInSeveralProcesses(t *testing.T) {
 
 // TestSeveralProcessesFail: what befalls one process is the one line of the run.
 func TestSeveralProcessesFail(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		peer peerOptions
@@ -152,6 +155,7 @@ func startHand(t *testing.T, p *peer) (*crew, func(point string)) {
 
 // TestHandKilledIsTold: a hand that dies is an error that says so, and nothing is waited for.
 func TestHandKilledIsTold(t *testing.T) {
+	t.Parallel()
 	c, at := startHand(t, startPeer(t, peerOptions{}))
 	at("opened")
 	if err := c.hands[0].cmd.Process.Signal(syscall.SIGKILL); err != nil {

@@ -163,7 +163,9 @@ func (e *echoer) startClosedLoop(o *options) {
 		for j := range o.pipeline {
 			e.sentAt[i*o.pipeline+j] = now
 		}
-		c.send(i, burst)
+		if c.send(i, burst) {
+			c.traffic.Sent += o.pipeline
+		}
 	}
 }
 
@@ -177,13 +179,18 @@ func (e *echoer) answered(i int, m wsframe.Message, at int64) {
 		e.latency.record(at - *slot)
 	}
 	*slot = at
+	e.client.traffic.Sent++
 	e.client.reply(e.frame)
 }
 
 // startOpenLoop sends on a plan.
 func (e *echoer) startOpenLoop(o *options) {
 	c := e.client
-	e.pacer = newPacer(c.clock(), o.rate, o.connections, func(i int) { c.send(i, e.frame) })
+	e.pacer = newPacer(c.clock(), o.rate, o.connections, func(i int) {
+		if c.send(i, e.frame) {
+			c.traffic.Sent++
+		}
+	})
 	c.pacer = e.pacer
 	c.hooks.message = func(i int, m wsframe.Message, at int64) {
 		if e.count(i, m) && e.recording {

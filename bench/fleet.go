@@ -123,6 +123,7 @@ type fleet struct {
 
 	available, availableHeld int64 // memory of the machine, before the first pair and with all connections
 	held                     int   // connections
+	expired, active          int   // as the servers count
 	opening                  time.Duration
 }
 
@@ -130,6 +131,7 @@ type fleet struct {
 type pair struct {
 	server        *runningServer
 	process       process
+	audit         *audit // nil: it has no counters to compare
 	empty, full   memory
 	before, after usage
 	client        int64 // resident memory of the client process
@@ -265,6 +267,9 @@ func (f *fleet) run(ctx context.Context) error {
 		return err
 	}
 	if err := f.weigh(); err != nil {
+		return err
+	}
+	if err := f.ask(); err != nil { // before the clients say goodbye
 		return err
 	}
 	if err := f.crew.release("end"); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -71,7 +72,17 @@ func (f *fleet) startServer(ctx context.Context) (*pair, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pair{server: server, process: process{pid: server.cmd.Process.Pid}}, nil
+	p := &pair{server: server, process: process{pid: server.cmd.Process.Pid}}
+	audit, note, err := newAudit("http://" + server.admin)
+	if err != nil {
+		_ = server.end() // the counters that it did not tell are the error
+		return nil, err
+	}
+	if audit == nil {
+		f.report.note("%s", note)
+	}
+	p.audit = audit
+	return p, nil
 }
 
 // servers are all that run: those of the pairs, and the one without connections.
@@ -88,7 +99,7 @@ func (f *fleet) clientCommand(i int, p *pair) []string {
 		f.self, handCommand, "0", "heartbeat", "--target", "ws://" + p.server.address + "/ws",
 		"--connections", strconv.Itoa(f.shares[i]), "--rate", strconv.FormatFloat(f.o.rate, 'f', -1, 64),
 		"--interval", f.o.interval.String(), "--late-after", f.o.lateAfter.String(),
-		"--settle", f.o.settle.String(), "--duration", f.o.duration.String(),
+		"--settle", f.o.settle.String(), "--duration", f.o.duration.String(), "--admin", "http://" + p.server.admin,
 	}
 }
 
@@ -183,32 +194,55 @@ func (f *fleet) weigh() (err error) {
 	return nil
 }
 
-// expired is how many connections the servers themselves say they have expired, and hold.
-func (f *fleet) expired() (expired, active int, err error) {
+// ask asks the servers how many connections they have expired, and hold.
+func (f *fleet) ask() error {
 	for i, p := range f.pairs {
 		s, err := newAdmin("http://" + p.server.admin).stats()
 		if err != nil {
-			return 0, 0, fmt.Errorf("server %d: %w", i+1, err)
+			return fmt.Errorf("server %d: %w", i+1, err)
 		}
-		expired += s.Expired
-		active += s.Active
+		f.expired += s.Expired
+		f.active += s.Active
 	}
-	return expired, active, nil
+	return nil
+}
+
+// auditCounters compares each server's counters with what its client did.
+func (f *fleet) auditCounters() error {
+	compared := 0
+	for i, p := range f.pairs {
+		if p.audit == nil {
+			continue
+		}
+		var client struct{ Traffic traffic }
+		if err := json.Unmarshal(f.crew.hands[i].last.Found, &client); err != nil {
+			return fmt.Errorf("%w %d: %w", errCrew, i+1, err)
+		}
+		if err := p.audit.compare(&client.Traffic); err != nil {
+			return fmt.Errorf("server %d: %w", i+1, err)
+		}
+		compared += p.audit.compared
+		for _, problem := range p.audit.problems {
+			f.report.require(false, "server %d: %s", i+1, problem)
+		}
+	}
+	f.report.add("counters_compared", float64(compared))
+	return nil
 }
 
 // fill adds everything up and judges it.
 func (f *fleet) fill(length time.Duration) error {
 	all := found[heartbeatFound]{
-		Tally: tally{Failures: map[string]int{}, Losses: map[string]int{}},
-		Own:   heartbeatFound{Counts: beatCounts{Bins: make([]int, int64(f.o.duration)/binWidth), Lateness: newHistogram()}, RTT: newHistogram()},
+		Tally: tally{Failures: map[string]int{}, Losses: map[string]int{}}, Traffic: newTraffic(),
+		Own: heartbeatFound{Counts: beatCounts{Bins: make([]int, int64(f.o.duration)/binWidth), Lateness: newHistogram()}, RTT: newHistogram()},
 	}
 	if err := gathered(f.crew, &all); err != nil {
 		return err
 	}
-	expired, active, err := f.expired()
-	if err != nil {
+	if err := f.auditCounters(); err != nil {
 		return err
 	}
+	expired, active := f.expired, f.active
 	o, r, t, counts := f.o, f.report, &all.Tally, &all.Own.Counts
 	sp := span{to: int64(length), client: all.Client}
 	var empty, full memory // of servers without connections, as old as these; of these

@@ -89,9 +89,10 @@ func runHand(args []string, stdout, stderr io.Writer) error {
 		return fmt.Errorf("%w: there are %d parts, %d is none of them", errUsage, len(parts), part)
 	}
 	o := parts[part]
+	audited := whole.adminURL != ""
 	// What the server costs is for the leader to read, and what was found for it to tell.
 	o.pid, o.adminURL, o.jsonFile = 0, "", ""
-	s := &session{opts: o, whole: whole, report: &report{Scenario: sc.name}, bar: newProgress(io.Discard)}
+	s := &session{opts: o, whole: whole, audited: audited, report: &report{Scenario: sc.name}, bar: newProgress(io.Discard)}
 	if s.client, err = newClient(o); err != nil {
 		return err
 	}
@@ -172,9 +173,10 @@ const foundPoint = "found"
 
 // found is what every process of a run has to tell, whatever the scenario.
 type found[T any] struct {
-	Tally  tally
-	Client clientUse
-	Own    T // the scenario's
+	Tally   tally
+	Traffic traffic
+	Client  clientUse
+	Own     T // the scenario's
 }
 
 // adds is a scenario's findings: those of two processes make one.
@@ -191,6 +193,7 @@ func gathered[T any, P adds[T]](c *crew, sum *found[T]) error {
 			return fmt.Errorf("%w %d: %w", errCrew, i+1, err)
 		}
 		sum.Tally.add(other.Tally)
+		sum.Traffic.add(other.Traffic)
 		sum.Client.add(other.Client)
 		P(&sum.Own).add(&other.Own)
 	}
@@ -198,9 +201,16 @@ func gathered[T any, P adds[T]](c *crew, sum *found[T]) error {
 }
 
 // collect hands over what this process found and returns what all found together; sp, the span that the report is about, gets
-// what all clients used. A hand goes no further: it holds its connections until the leader is done.
+// what all clients used. A hand goes no further: it stays until the leader is done.
 func collect[T any, P adds[T]](s *session, sp *span, own T) (T, error) {
 	mine := found[T]{Tally: s.client.tally, Client: sp.client, Own: own}
+	if s.audited { // its connections are done with: what is compared from now on is the counters
+		s.watch("ending", func() (int, int) { return mine.Tally.Active - s.client.tally.Active, mine.Tally.Active })
+		if err := s.client.sayGoodbye(); err != nil {
+			return own, err
+		}
+	}
+	mine.Traffic = s.client.traffic
 	if s.hand != nil {
 		text, err := json.Marshal(mine)
 		if err != nil {
@@ -220,5 +230,6 @@ func collect[T any, P adds[T]](s *session, sp *span, own T) (T, error) {
 		}
 	}
 	s.total, sp.client = &mine.Tally, mine.Client
+	s.auditCounters(&mine.Traffic)
 	return mine.Own, nil
 }

@@ -82,6 +82,7 @@ func (b *beats) message(i int, m wsframe.Message, at int64) {
 	switch {
 	case m.Opcode != wsframe.Text:
 	case bytes.Contains(m.Payload, []byte(`"heartbeat"`)):
+		b.client.traffic.Acks++
 		b.client.reply(b.ack)
 		b.heard(i, at)
 	case bytes.Contains(m.Payload, []byte(`"heartbeat_ack"`)):
@@ -181,7 +182,11 @@ func runHeartbeat(s *session) error {
 	}
 	if o.clientInterval > 0 {
 		rate := float64(o.connections) / o.clientInterval.Seconds()
-		b.pacer = newPacer(c.clock(), rate, o.connections, func(i int) { c.send(i, b.beat) })
+		b.pacer = newPacer(c.clock(), rate, o.connections, func(i int) {
+			if c.send(i, b.beat) {
+				c.traffic.Beats++
+			}
+		})
 		c.pacer = b.pacer
 	}
 	// Every connection has its first beat behind it before the span begins.

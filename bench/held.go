@@ -35,13 +35,10 @@ func heldFlags(fs *flag.FlagSet, o *options) {
 	fs.DurationVar(&o.interval, "interval", o.interval, "the server's heartbeat interval")
 	fs.DurationVar(&o.timeout, "timeout", o.timeout, "the server's heartbeat timeout")
 	fs.DurationVar(&o.slack, "slack", o.slack, "how long after a deadline and two ticks of the server its effect may be seen here")
-	fs.StringVar(&o.adminURL, "admin", "", "the `URL` of the server's admin listener, http://HOST:PORT, for its own counts")
 }
 
 func heldRules(o *options) []rule {
-	_, ok := adminBase(o.adminURL)
 	return []rule{
-		{!ok && o.adminURL != "", fmt.Sprintf("--admin %q is not http://HOST:PORT", o.adminURL)},
 		{o.interval < time.Millisecond, fmt.Sprintf("--interval %v is less than 1ms", o.interval)},
 		{o.timeout < 2*o.interval || o.timeout > alarmHorizon, fmt.Sprintf("--timeout %v is not between twice --interval %v and %v", o.timeout, o.interval, alarmHorizon)},
 		{o.slack < 0 || o.slack > time.Minute, fmt.Sprintf("--slack %v is not between 0 and 1m", o.slack)},

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +20,17 @@ func hostileArgs(p *peer, kinds string, more ...string) []string {
 	return append(args, more...)
 }
 
+// calmHostile is an attack in which a beat is missed only when it is later than a busy machine keeps a process waiting.
+func calmHostile(t *testing.T, kinds string, more ...string) []string {
+	t.Helper()
+	g := guarded()
+	g.silenceTimeout = 2 * time.Second
+	p := startPeer(t, peerOptions{pingEvery: 800 * time.Millisecond, guard: g})
+	return hostileArgs(p, kinds, append([]string{
+		"--admin", p.admin(t), "--interval", "800ms", "--timeout", "2s", "--duration", "1700ms", "--slack", "1500ms", "--open-timeout", "3s",
+	}, more...)...)
+}
+
 // ends is how one kind ended, by the result.
 func (o outcome) ends(t *testing.T, kind string) map[string]any {
 	t.Helper()
@@ -33,6 +43,7 @@ func (o outcome) ends(t *testing.T, kind string) map[string]any {
 }
 
 func TestHostile(t *testing.T) {
+	t.Parallel()
 	tests := []struct{ kind, end string }{
 		{"half-head", "answered 408"},
 		{"drip-head", "answered 408"},
@@ -42,12 +53,11 @@ func TestHostile(t *testing.T) {
 		{"ping-flood", "close 1008 "},
 		{"oversized", "close 1009 "},
 	}
-	p := startPeer(t, peerOptions{pingEvery: 200 * time.Millisecond, guard: guarded()})
 	var kinds []string
 	for _, tt := range tests {
 		kinds = append(kinds, tt.kind)
 	}
-	o := bench(t, hostileArgs(p, strings.Join(kinds, ","), "--admin", p.admin(t))...)
+	o := bench(t, calmHostile(t, strings.Join(kinds, ","))...)
 	if o.code != exitOK {
 		t.Fatalf("exit %d: %s", o.code, o.stderr)
 	}
@@ -152,55 +162,6 @@ func TestHostileFactor(t *testing.T) {
 	}
 }
 
-// TestPulsewheelHolds runs three scenarios, in full but small, against the server of this repository: what the peers of
-// the other tests do is what they were told, and this one has to know by itself.
-func TestPulsewheelHolds(t *testing.T) {
-	running, err := startServer(t.Context(), []string{
-		product(t), "serve", "--listen", "{addr}", "--admin-listen", "{admin}", "--echo", "--heartbeat-interval", "600ms", "--heartbeat-timeout", "2s",
-		"--handshake-timeout", "500ms", "--log-level", "warn",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := running.end(); err != nil {
-			t.Error(err)
-		}
-	}()
-	common := []string{
-		"--target", "ws://" + running.address + "/ws", "--admin", "http://" + running.admin, "--pid", strconv.Itoa(running.cmd.Process.Pid),
-		"--connections", "100", "--interval", "600ms", "--settle", "200ms",
-	}
-	tests := []struct {
-		name string
-		args []string
-	}{
-		{"churn", []string{"churn", "--timeout", "2s", "--duration", "2s", "--churn-rate", "6000", "--life", "500ms"}},
-		{"hostile", []string{"hostile", "--timeout", "2s", "--duration", "3s", "--rate", "200", "--hostile", "90", "--handshake-timeout", "500ms", "--again", "500ms", "--factor", "0"}},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			o := bench(t, append(append([]string(nil), tt.args...), common...)...)
-			if o.code != exitOK {
-				t.Errorf("exit %d: %s\n%s", o.code, o.stderr, o.stdout)
-			}
-			if before, most := o.number(t, "server_descriptors_before"), o.number(t, "server_descriptors_most"); most <= before {
-				t.Errorf("%v descriptors before and %v at most: nobody came", before, most)
-			}
-			o.number(t, "server_rss_bytes_after")
-		})
-	}
-	t.Run("broadcast", func(t *testing.T) {
-		o := bench(t, append([]string{"broadcast", "--broadcasts", "3", "--every", "300ms", "--duration", "1s", "--per-process", "40"}, common...)...)
-		if o.code != exitOK {
-			t.Errorf("exit %d: %s\n%s", o.code, o.stderr, o.stdout)
-		}
-		if n := o.number(t, "deliveries"); n != 300 {
-			t.Errorf("%v deliveries of 3 broadcasts to 100", n)
-		}
-	})
-}
-
 // freeAddress is a loopback address that nobody listens on right now.
 func freeAddress(t *testing.T) string {
 	t.Helper()
@@ -217,8 +178,8 @@ func freeAddress(t *testing.T) string {
 // TestSlowReadersAreSeenToTheEnd: a reader that never reads learns of its end by the reset, one that reads again by the
 // Close frame; a peer that resets shows the first.
 func TestSlowReadersAreSeenToTheEnd(t *testing.T) {
-	p := startPeer(t, peerOptions{pingEvery: 200 * time.Millisecond, guard: guarded()})
-	o := bench(t, hostileArgs(p, "slow-reader", "--hostile", "4", "--again", "0s", "--duration", "2s")...)
+	t.Parallel()
+	o := bench(t, calmHostile(t, "slow-reader", "--hostile", "4", "--again", "0s", "--duration", "2s")...)
 	if o.code != exitOK {
 		t.Fatalf("exit %d: %s", o.code, o.stderr)
 	}

@@ -158,6 +158,7 @@ func (s *session) echoOnce(from int, own *idleFound) error {
 	send := func() {
 		for ; next < len(c.conns) && next < c.opens.want; next++ {
 			if c.isOpen(next) && c.send(next, frame) {
+				c.traffic.Sent++
 				due++
 				next++
 				return

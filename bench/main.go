@@ -137,6 +137,10 @@ func scenarios() []scenario {
 			name: "broadcast", about: "one message to all, through the admin listener: until the last has it, and what becomes of the beats",
 			defaults: broadcastDefaults, flags: broadcastFlags, prepare: prepareBroadcast, run: runBroadcast,
 		},
+		{
+			name: "observed", about: "beats while the server is scraped, its live page open, its connections listed: what that costs it",
+			defaults: observedDefaults, flags: observedFlags, prepare: prepareObserved, run: runObserved,
+		},
 	}
 }
 

@@ -3,11 +3,14 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -17,9 +20,18 @@ import (
 // compare finds real processes to start.
 const asProgram = "BENCH_TEST_AS_PROGRAM"
 
+// testsAtOnce is how many of the tests that wait may do so together.
+const testsAtOnce = 12
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) == "" {
 		if err := os.Setenv(asProgram, "1"); err != nil { // for the processes that tests start, hands among them
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		// Most tests wait for a scenario's time to pass: as many at a time as there are cores would take minutes.
+		flag.Parse()
+		if err := flag.Set("test.parallel", strconv.Itoa(max(runtime.GOMAXPROCS(0), testsAtOnce))); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

@@ -157,6 +157,7 @@ func (c *client) upgraded(i int, p []byte, now int64) (rest []byte) {
 	}
 	k.partial = nil
 	k.phase = open
+	c.traffic.Opened++
 	if c.opens.took != nil {
 		c.opens.took.record(now - k.openedAt)
 	}

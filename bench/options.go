@@ -23,6 +23,7 @@ type options struct {
 	duration    time.Duration
 	rate        float64 // operations a second of the whole run; 0 as many as possible
 	pid         int
+	adminURL    string
 	jsonFile    string
 	syscalls    bool
 	opening     int // connections being opened at one time
@@ -53,10 +54,9 @@ type options struct {
 	text     bool
 
 	// Of churn and hostile.
-	guests   int // slots beside those of the connections; prepare knows how many
-	timeout  time.Duration
-	slack    time.Duration
-	adminURL string
+	guests  int // slots beside those of the connections; prepare knows how many
+	timeout time.Duration
+	slack   time.Duration
 
 	// Of churn.
 	churnRate float64 // a minute
@@ -66,6 +66,9 @@ type options struct {
 	broadcasts int
 	every      time.Duration
 	within     time.Duration
+
+	// Of observed.
+	cpuMost time.Duration // a second
 
 	// Of hostile.
 	hostile          int
@@ -94,6 +97,7 @@ func parseOptions(sc scenario, args []string, stderr io.Writer) (*options, error
 	fs.DurationVar(&o.duration, "duration", o.duration, "length of the measured span")
 	fs.Float64Var(&o.rate, "rate", o.rate, rateMeaning(sc.name))
 	fs.IntVar(&o.pid, "pid", 0, "process id of the server on this machine, for its memory and CPU")
+	fs.StringVar(&o.adminURL, "admin", "", adminMeaning(sc.name))
 	fs.StringVar(&o.jsonFile, "json", "", "writes the result as one JSON object to this `file`; - is standard output")
 	fs.BoolVar(&o.syscalls, "syscalls", false, "counts the server's system calls with perf in a span of its own (needs --pid)")
 	fs.IntVar(&o.opening, "opening", o.opening, "connections being opened at one time")
@@ -144,6 +148,15 @@ func rateMeaning(name string) string {
 	return "connections opened a second; 0: as many as possible"
 }
 
+// adminMeaning says what --admin is for in the scenario.
+func adminMeaning(name string) string {
+	about := "the `URL` of the server's admin listener, http://HOST:PORT, for its own counts: they are compared with those of the harness"
+	if name == "broadcast" {
+		about += "; broadcasts are asked for there"
+	}
+	return about
+}
+
 // query is what the scenario asks of the server in the URL.
 func (o *options) query() url.Values {
 	q := url.Values{}
@@ -165,7 +178,9 @@ func (o *options) check(sc scenario) error {
 	if n := len(o.steps); n > 0 {
 		o.connections = o.steps[n-1]
 	}
+	_, adminOK := adminBase(o.adminURL)
 	rules := []rule{
+		{!adminOK && o.adminURL != "", fmt.Sprintf("--admin %q is not http://HOST:PORT", o.adminURL)},
 		{o.connections < 1, fmt.Sprintf("--connections %d is less than 1", o.connections)},
 		{o.duration <= 0, fmt.Sprintf("--duration %v is not positive", o.duration)},
 		{o.rate < 0, fmt.Sprintf("--rate %v is negative", o.rate)},

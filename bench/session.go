@@ -15,17 +15,19 @@ const syscallSpan = 5 * time.Second
 
 // session is one process' part in a run of a scenario: the client, the server's account, the report in the making.
 type session struct {
-	opts   *options // of this process' part
-	whole  *options // of the run
-	client *client
-	crew   *crew    // of the leader of several processes; nil elsewhere
-	hand   *hand    // of a hand; nil elsewhere
-	server *process // nil without --pid, and in a hand
-	report *report  // of a hand: for nobody
-	bar    *progress
-	looks  *lookout // of churn and hostile; nil elsewhere
-	calls  float64  // system calls of the server per operation; 0 not counted
-	total  *tally   // of all processes, once they are collected
+	opts    *options // of this process' part
+	whole   *options // of the run
+	client  *client
+	crew    *crew    // of the leader of several processes; nil elsewhere
+	hand    *hand    // of a hand; nil elsewhere
+	server  *process // nil without --pid, and in a hand
+	report  *report  // of a hand: for nobody
+	bar     *progress
+	looks   *lookout // of churn and hostile; nil elsewhere
+	audit   *audit   // of the leader, with --admin; nil elsewhere
+	audited bool     // --admin was given, to the leader at least: the run ends so that counters can be compared
+	calls   float64  // system calls of the server per operation; 0 not counted
+	total   *tally   // of all processes, once they are collected
 }
 
 // span is what a measured stretch of time took.
@@ -60,6 +62,9 @@ func runScenario(sc scenario, whole *options, words []string, stdout, stderr io.
 		if _, err := s.server.rss(); err != nil {
 			return fmt.Errorf("%w: --pid: %w", errUsage, err)
 		}
+	}
+	if err := s.beginAudit(); err != nil {
+		return err
 	}
 	if s.client, err = newClient(s.opts); err != nil {
 		return err
@@ -307,4 +312,32 @@ func (s *session) countSyscalls(operations func() int) error {
 	}
 	s.calls = float64(n) / float64(max(after-before, 1))
 	return nil
+}
+
+// beginAudit reads the server's counters before the first connection.
+func (s *session) beginAudit() error {
+	base, ok := adminBase(s.whole.adminURL)
+	if !ok {
+		return nil
+	}
+	s.audited = true
+	a, note, err := newAudit(base)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	if a == nil {
+		s.report.note("%s", note)
+	}
+	s.audit = a
+	return nil
+}
+
+// auditCounters compares the server's counters with what all processes did. A server that has ended is another check's to tell.
+func (s *session) auditCounters(t *traffic) {
+	if s.audit == nil || s.total.Active == 0 && s.total.Lost > 0 {
+		return
+	}
+	err := s.audit.compare(t)
+	s.report.require(err == nil, "the server's counters can't be read: %v", err)
+	s.audit.fill(s.report, t)
 }

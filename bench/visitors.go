@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"math/rand/v2"
 	"time"
 
@@ -181,7 +182,12 @@ func (v *visitors) hungUp(i int, at int64) {
 
 func (v *visitors) silenceEnds(i int) {
 	v.silent--
-	v.client.shut(i, poller.Reset)
+	if v.client.readRest(i) {
+		v.client.traffic.Closed[endSilent]++
+	} else {
+		v.client.traffic.ended(open, io.EOF)
+	}
+	v.client.release(i, poller.Reset)
 	v.leave(i)
 }
 

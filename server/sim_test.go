@@ -53,6 +53,7 @@ type simConfig struct {
 	descriptors  int
 	messageRate  int
 	stingy       int
+	compression  bool
 }
 
 // simControlRate is Config.ControlRateLimit.
@@ -88,6 +89,7 @@ func newSimConfig(seed uint64, r *rand.Rand) simConfig {
 	c.messageRate = maybe(15, 200, 2000)
 	c.timeout = 2*c.interval + time.Duration(300+r.IntN(1500))*time.Millisecond
 	c.idle = time.Duration(maybe(20, 1, 30)) * time.Minute
+	c.compression = r.IntN(3) == 0
 	c.nap = 300 * time.Millisecond
 	if r.IntN(3) == 0 {
 		c.nap, c.dawdling = 2*c.timeout, c.dawdling/5
@@ -110,7 +112,7 @@ func newSimWorld(seed uint64, verbose bool) (*simWorld, error) {
 		HandlerInline: w.inline, InlineBatch: w.inlineBatch, HeartbeatInterval: w.interval, HeartbeatTimeout: w.timeout, HeartbeatMode: w.mode,
 		HandshakeTimeout: w.handshake, HandshakeSizeLimit: 1024, MessageSizeLimit: w.messageMax, MaxBackpressure: w.backpressure,
 		MaxFragments: -1, ControlRateLimit: simControlRate, MessageRateLimit: w.messageRate, ConnectionLimit: 1000, ConnectionLimitPerIP: w.perAddress,
-		Loops: 1, NodeName: "sim", Logger: slog.New(slog.DiscardHandler),
+		Compression: w.compression, Loops: 1, NodeName: "sim", Logger: slog.New(slog.DiscardHandler),
 	}
 	if w.limit > 0 {
 		cfg.ConnectionLimit = w.limit
@@ -217,7 +219,7 @@ func (w *simWorld) live() {
 
 // done says whether all connections are gone and nobody has anything left to do.
 func (w *simWorld) done() bool {
-	if len(w.agenda)+len(w.actors)+len(w.batches)+len(w.waiting)+w.loop.table.used > 0 || w.kernel.ready() {
+	if len(w.agenda)+len(w.actors)+len(w.batches)+len(w.waiting)+len(w.loop.parked)+w.loop.table.used > 0 || w.kernel.ready() {
 		return false
 	}
 	for _, p := range w.peers {
@@ -308,7 +310,12 @@ func (w *simWorld) checkEnd() {
 	zero("addresses", len(s.admission.addresses))
 	zero("active connections", int(l.active.Load()))
 	zero("handshakes", int(l.handshakes.Load()))
-	zero("loans", len(l.ring)+len(l.ready)+len(l.lingering)+len(l.slowed)+len(l.parked)+len(l.tasks)+len(l.posted))
+	zero("loans in the ring", len(l.ring))
+	zero("ready loans", len(l.ready))
+	zero("lingering connections", len(l.lingering))
+	zero("slowed loans", len(l.slowed))
+	zero("parked deliveries", len(l.parked))
+	zero("tasks", len(l.tasks)+len(l.posted))
 	zero("shares of heartbeats", int(l.budget.shares[0]))
 	zero("descriptors", k.opened-k.closed)
 	for i := range l.sides.shards {

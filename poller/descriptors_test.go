@@ -102,7 +102,7 @@ func shedTwo(l *Listener, clients []int) error {
 		if n, err := l.Accept(batch[:]); n != 0 || err != ErrDescriptors {
 			return fmt.Errorf("Accept %d = %d, %w; want ErrDescriptors", i, n, err)
 		}
-		if shed, err := l.Shed([]byte(answer)); !shed || err != nil {
+		if shed, err := l.Shed(func([]byte) []byte { return []byte(answer) }); !shed || err != nil {
 			return fmt.Errorf("Shed %d = %v, %w; want true", i, shed, err)
 		}
 		var got []byte

@@ -138,10 +138,11 @@ func (l *Listener) Queue() (waiting, limit int) {
 
 // Shed turns one waiting connection away when Accept has answered
 // ErrDescriptors, so that its peer learns of it now rather than by a timeout. It
-// gives up the listener's reserve descriptor, accepts, writes answer as far as
-// it goes at once, closes, and takes the reserve back. False without an error:
+// gives up the listener's reserve descriptor, accepts, reads what the peer has
+// sent by now, writes what answer makes of it as far as it goes at once, closes,
+// and takes the reserve back. False without an error:
 // none waited. ErrDescriptors: somebody else took the reserve while it was free.
-func (l *Listener) Shed(answer []byte) (bool, error) {
+func (l *Listener) Shed(answer func(request []byte) []byte) (bool, error) {
 	if l.fd < 0 {
 		return false, ErrClosed
 	}
@@ -152,7 +153,7 @@ func (l *Listener) Shed(answer []byte) (bool, error) {
 	var batch [1]Accepted
 	n, err := l.Accept(batch[:])
 	if n == 1 {
-		turnAway(batch[0].FD, answer)
+		TurnAway(batch[0].FD, answer)
 	}
 	if fd, reserveErr := openReserve(); reserveErr == nil {
 		l.reserve = fd
@@ -160,18 +161,20 @@ func (l *Listener) Shed(answer []byte) (bool, error) {
 	return n == 1, err
 }
 
-// turnAway answers and closes. What the peer has sent is read first, up to a
-// bound: closing with unread bytes resets the connection, and a reset may
-// overtake the answer.
-func turnAway(fd int, answer []byte) {
+// TurnAway answers what a peer has sent by now and closes the socket. All of that is
+// read first, up to 8 KiB, of which answer gets the first 2 KiB: closing with unread bytes
+// resets the connection, and a reset may overtake the answer.
+func TurnAway(fd int, answer func(request []byte) []byte) {
 	const readsMax = 4
-	var scratch [2048]byte
-	for range readsMax {
-		if _, err := Read(fd, scratch[:]); err != nil {
+	var request, scratch [2048]byte
+	n, err := Read(fd, request[:])
+	for range readsMax - 1 {
+		if err != nil {
 			break
 		}
+		_, err = Read(fd, scratch[:])
 	}
-	_, _ = Write(fd, answer)
+	_, _ = Write(fd, answer(request[:max(0, n)]))
 	_ = CloseWrite(fd)
 	_ = Close(fd)
 }

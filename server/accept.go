@@ -38,6 +38,10 @@ func (l *loop) acceptFrom(in *listener) {
 	}
 	n, err := l.sys.accept(in.acceptor, l.accepted)
 	for _, a := range l.accepted[:n] {
+		if refusal, why := l.server.knock(a.Peer.Addr()); refusal != nil {
+			l.turnAway(a.FD, refusal, why)
+			continue
+		}
 		target := l.server.lighter(l)
 		if target == l {
 			l.admit(a.FD, a.Peer, in.unix, nil)
@@ -61,11 +65,12 @@ func (l *loop) acceptFrom(in *listener) {
 // shed answers EMFILE: a reserve descriptor is given up, so that waiting peers hear a 503 instead of nothing. As long as
 // that works, accepting goes on and refuses; it neither spins nor dies.
 func (l *loop) shed(in *listener) {
-	answer := wsframe.AppendRefusal(nil, l.server.unavailable("descriptors"))
+	refusal := l.server.unavailable("descriptors")
 	for range acceptsPerTurn {
-		done, err := in.acceptor.Shed(answer)
+		health := false
+		done, err := in.acceptor.Shed(l.server.atTheDoor(refusal, &health))
 		if done {
-			l.runner.tally[countRejected+count(rejectDescriptor)]++
+			l.countTurnedAway(rejectDescriptor, health)
 			continue
 		}
 		if err != nil {
@@ -73,6 +78,20 @@ func (l *loop) shed(in *listener) {
 		}
 		return
 	}
+}
+
+// turnAway refuses a connection that was just accepted, without making one of it.
+func (l *loop) turnAway(fd int, refusal *wsframe.Refusal, why rejection) {
+	health := false
+	l.sys.turnAway(fd, l.server.atTheDoor(refusal, &health))
+	l.countTurnedAway(why, health)
+}
+
+func (l *loop) countTurnedAway(why rejection, health bool) {
+	if health {
+		why = rejectHealth
+	}
+	l.runner.tally[countRejected+count(why)]++
 }
 
 // pause rests a listener: its level-triggered event would wake the loop again and again.
@@ -156,6 +175,7 @@ func (l *loop) admit(fd int, peer netip.AddrPort, unix bool, input []byte) {
 		shard.mu.Unlock()
 	}
 	l.handshakes.Add(1)
+	l.server.countHandshake(l, slot, r, 1)
 	l.wheel.Schedule(slot, l.tickAfter(l.server.cfg.HandshakeTimeout))
 	l.fresh = append(l.fresh, slot)
 	l.firstRead(slot, r)

@@ -19,6 +19,7 @@ type admission struct {
 	// Shared; mu guards.
 	mu        sync.Mutex
 	addresses map[netip.Prefix]int32 // connections, where perAddress counts them
+	knocking  map[netip.Prefix]int32 // likewise those in the handshake
 	rate      meter                  // accepted upgrades
 	retries   meter                  // retry slots handed out
 }
@@ -63,6 +64,51 @@ func (m *meter) wait(now, limit time.Duration) time.Duration {
 // retryAfterMax bounds what a refused client is told to wait.
 const retryAfterMax = 2 * time.Minute
 
+// knock says how a connection is refused that was just accepted: before it has said anything, so that handshakes which never end take neither
+// all descriptors nor all of what one address may have. Who is let in counts from admit to the end of its handshake.
+func (s *Server) knock(peer netip.Addr) (*wsframe.Refusal, rejection) {
+	if s.handshaking.Load()+s.taken.Load() >= s.policy.Load().connections+handshakesBeyond {
+		return s.unavailable("limit"), rejectLimit
+	}
+	a := &s.admission
+	if a.perAddress == 0 {
+		return nil, rejectNone
+	}
+	prefix, ok := addressPrefix(peer)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !ok || int(a.knocking[prefix]) < a.perAddress {
+		return nil, rejectNone
+	}
+	return a.addressRefusalLocked(s.since()), rejectAddress
+}
+
+// countHandshake counts a handshake that begins (1) or ends (-1).
+func (s *Server) countHandshake(l *loop, slot uint32, r *record, by int32) {
+	s.handshaking.Add(int64(by))
+	a := &s.admission
+	if a.perAddress == 0 {
+		return
+	}
+	prefix, ok := addressPrefix(l.remoteAddr(slot, r).Addr())
+	if !ok {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.knocking[prefix] += by; a.knocking[prefix] <= 0 {
+		delete(a.knocking, prefix)
+	}
+}
+
+// addressRefusalLocked refuses an address that has enough.
+func (a *admission) addressRefusalLocked(now time.Duration) *wsframe.Refusal {
+	return &wsframe.Refusal{
+		Status: http.StatusTooManyRequests, Reason: "address-limit", Text: "too many connections from this address",
+		Header: [][2]string{{"Retry-After", a.retryAfterLocked(now)}},
+	}
+}
+
 // enter admits the connection under way, or says how it is refused. Who entered leaves when reaped.
 func (s *Server) enter(l *loop, slot uint32, r *record) (*wsframe.Refusal, rejection) {
 	if s.closing.Load() {
@@ -83,10 +129,7 @@ func (s *Server) enter(l *loop, slot uint32, r *record) (*wsframe.Refusal, rejec
 		if prefix, ok := addressPrefix(l.remoteAddr(slot, r).Addr()); ok {
 			if int(a.addresses[prefix]) >= a.perAddress {
 				s.taken.Add(-1)
-				return &wsframe.Refusal{
-					Status: http.StatusTooManyRequests, Reason: "address-limit", Text: "too many connections from this address",
-					Header: [][2]string{{"Retry-After", a.retryAfterLocked(now)}},
-				}, rejectAddress
+				return a.addressRefusalLocked(now), rejectAddress
 			}
 			a.addresses[prefix]++
 		}

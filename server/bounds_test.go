@@ -87,7 +87,8 @@ func TestHeadBounds(t *testing.T) {
 	}
 	each(t, runners(), func(t *testing.T, v variant) {
 		s := v.start(t, Config{HandshakeSizeLimit: limit}, Echo{})
-		roomy := v.start(t, Config{HandshakeSizeLimit: 16 << 10}, Echo{})
+		roomy := v.start(t, Config{}, Echo{})
+		wide := v.start(t, Config{HandshakeSizeLimit: 16 << 10}, Echo{})
 		for _, tt := range []struct {
 			name    string
 			server  *running
@@ -100,6 +101,8 @@ func TestHeadBounds(t *testing.T) {
 			{"a line at the limit", roomy, longLine(handshakeLineBytesMax - len("\r\n")), 101},
 			{"a byte beyond in a line", roomy, longLine(handshakeLineBytesMax - len("\r\n") + 1), 431},
 			{"a line far beyond", roomy, longLine(2 * handshakeLineBytesMax), 431},
+			{"half of a large head in a line", wide, longLine(8<<10 - len("\r\n")), 101},
+			{"a byte beyond it", wide, longLine(8<<10 - len("\r\n") + 1), 431},
 			{"lines at the limit", roomy, lines(handshakeHeadersMax), 101},
 			{"a line more", roomy, lines(handshakeHeadersMax + 1), 431},
 			{"far too many lines", roomy, lines(10 * handshakeHeadersMax), 431},

@@ -205,6 +205,7 @@ func (l *loop) reap() {
 		if !r.flag(flagOpened) {
 			l.runner.tally[countRejected+count(e.rejected())]++
 			l.handshakes.Add(-1)
+			l.server.countHandshake(l, slot, r, -1)
 			l.free(slot)
 			continue
 		}

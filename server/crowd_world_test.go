@@ -331,6 +331,8 @@ func (c *crowd) closeWrite(int) error  { return nil }
 func (c *crowd) unacknowledged(int) (int, time.Duration, error) { return 0, 0, nil }
 func (c *crowd) setUserTimeout(int, time.Duration) error        { return nil }
 
+func (c *crowd) turnAway(int, func([]byte) []byte) {}
+
 func (c *crowd) closeFD(fd int) error {
 	p := &c.peers[fd]
 	*p = crowdPeer{gone: true}
@@ -341,7 +343,7 @@ func (c *crowd) closeFD(fd int) error {
 // crowdPort is the listener; whom it accepts is the crowd's.
 type crowdPort struct{}
 
-func (crowdPort) FD() int                               { return 0 }
-func (crowdPort) Accept([]poller.Accepted) (int, error) { return 0, nil }
-func (crowdPort) Shed([]byte) (bool, error)             { return false, nil }
-func (crowdPort) Close() error                          { return nil }
+func (crowdPort) FD() int                                { return 0 }
+func (crowdPort) Accept([]poller.Accepted) (int, error)  { return 0, nil }
+func (crowdPort) Shed(func([]byte) []byte) (bool, error) { return false, nil }
+func (crowdPort) Close() error                           { return nil }

@@ -167,6 +167,7 @@ func (x *runner) upgrade(h *wsframe.Head, wish wish, accept Accept) {
 	r.setFlag(flagOpened)
 	l.active.Add(1)
 	l.handshakes.Add(-1)
+	x.server.countHandshake(l, x.slot, r, -1)
 	x.tally[countOpened]++
 	x.flush() // nothing that anybody sends may come before the 101
 	r.step(word.open)
@@ -276,17 +277,36 @@ func (x *runner) health(h *wsframe.Head) {
 		x.refuse(&wsframe.Refusal{Status: http.StatusMethodNotAllowed, Text: "GET only", Header: [][2]string{{"Allow", "GET, HEAD"}}}, rejectMalformed)
 		return
 	}
+	x.end(ending{reject: rejectHealth, reply: x.server.health(h)})
+}
+
+// health answers GET and HEAD of /healthz and /readyz.
+func (s *Server) health(h *wsframe.Head) (reply []byte) {
 	status, body := http.StatusOK, "ok\n"
 	if string(h.Path) == "/readyz" {
-		if err := x.server.Ready(); err != nil {
+		if err := s.Ready(); err != nil {
 			status, body = http.StatusServiceUnavailable, err.Error()+"\n"
 		}
 	}
-	reply := wsframe.AppendResponse(nil, status, "text/plain; charset=utf-8", body, nil)
+	reply = wsframe.AppendResponse(nil, status, "text/plain; charset=utf-8", body, nil)
 	if string(h.Method) == http.MethodHead {
 		reply = reply[:len(reply)-len(body)] // what GET would say, without the body (RFC 9110, section 9.3.2)
 	}
-	x.end(ending{reject: rejectHealth, reply: reply})
+	return reply
+}
+
+// atTheDoor is what a connection is told that isn't let in: how the server is, if that is what it asks and has asked by now.
+func (s *Server) atTheDoor(refusal *wsframe.Refusal, health *bool) func(request []byte) []byte {
+	return func(request []byte) []byte {
+		scanned := 0
+		head, used, err := wsframe.ParseHead(request, &scanned, s.policy.Load().head)
+		method, path := string(head.Method), string(head.Path)
+		if err == nil && used > 0 && (method == http.MethodGet || method == http.MethodHead) && (path == "/healthz" || path == "/readyz") {
+			*health = true
+			return s.health(&head)
+		}
+		return wsframe.AppendRefusal(nil, refusal)
+	}
 }
 
 // wish is what a client asks for in its query.
@@ -305,6 +325,11 @@ func parseWish(query []byte) (w wish, refusal *wsframe.Refusal) {
 		return w, &wsframe.Refusal{Status: http.StatusBadRequest, Text: text}
 	}
 	values, err := url.ParseQuery(string(query))
+	for _, name := range [...]string{"heartbeat", "heartbeat_interval"} {
+		if len(values[name]) > 1 {
+			return bad(name + ": more than once")
+		}
+	}
 	if err != nil { // of the pairs that can't be parsed, only ours are ours to judge
 		for pair := range strings.SplitSeq(string(query), "&") {
 			name, _, _ := strings.Cut(pair, "=")
@@ -333,11 +358,9 @@ func parseWish(query []byte) (w wish, refusal *wsframe.Refusal) {
 
 // parseInterval reads a duration or a bare number of seconds. What is longer than any interval granted is that long.
 func parseInterval(text string) (time.Duration, bool) {
-	if seconds, err := strconv.ParseFloat(text, 64); err == nil {
-		if seconds >= 0 { // which NaN is not
-			return time.Duration(min(seconds, negotiatedTimeoutMax.Seconds()) * float64(time.Second)), true
-		}
-		return 0, false
+	if strings.Trim(text, "0123456789.") == "" && text != "" {
+		seconds, err := strconv.ParseFloat(text, 64) // which by itself knows inf, 0x1p5 and 1e3 too
+		return time.Duration(min(seconds, negotiatedTimeoutMax.Seconds()) * float64(time.Second)), err == nil || errors.Is(err, strconv.ErrRange)
 	}
 	d, err := time.ParseDuration(text)
 	return d, err == nil && d >= 0

@@ -20,7 +20,7 @@ const (
 	// Handshake: from accept to the end of the upgrade, and the bytes of a request head. Browsers send below 2 KiB without cookies.
 	defaultHandshakeTimeout   = 5 * time.Second
 	defaultHandshakeSizeLimit = 8 << 10
-	handshakeLineBytesMax     = 4 << 10 // one header line; a cookie may fill half of the head
+	handshakeLineBytesMax     = 4 << 10 // one header line, or half of the head if that is more: a cookie may fill it
 	handshakeHeadersMax       = 100     // CVE-2024-37890: a header count must have an end
 
 	// Input: a whole message, the frames it may come in, and those of them that may be empty (CVE-2026-48779: tiny fragments
@@ -84,7 +84,10 @@ const (
 	// A loan: what one connection may have served before it queues again behind the others.
 	loanBytesMax    = 64 << 10
 	loanMessagesMax = 64
-	readBytes       = 64 << 10 // the read buffer of a loop or of a decoder worker
+	// What the messages of one batch, all that a loop serves in a turn or a part of what the pool does, may inflate to before further compressed
+	// input waits for the next: a thousand bytes may become a million, in a millisecond or more.
+	batchExpandedMax = 1 << 20
+	readBytes        = 64 << 10 // the read buffer of a loop or of a decoder worker
 
 	// Batches for the decoder pool: long enough to pay for the hand-off, short enough to spread.
 	batchLoans      = 32
@@ -100,6 +103,10 @@ const (
 
 	// Of a turn or a batch: when a connection was last heard from is known to this.
 	heardSlack = 2 * time.Millisecond
+
+	// Accepted connections beyond the limit that are heard: a health check, or who is told precisely why it can't come in. Further ones are turned
+	// away at once. Below descriptorReserve by what the listeners, the loops and the admin listener need.
+	handshakesBeyond = 16
 
 	// Descriptors kept for everything that isn't a connection: listeners, epoll, admin, logs, profiles.
 	descriptorReserve = 64

@@ -68,6 +68,8 @@ func TestBadQuery(t *testing.T) {
 		s := v.start(t, Config{}, Echo{})
 		queries := []string{
 			"heartbeat=yes", "heartbeat=", "heartbeat=PING", "heartbeat_interval=", "heartbeat_interval=soon",
+			"heartbeat_interval=inf", "heartbeat_interval=0x1p5", "heartbeat_interval=1e3", "heartbeat_interval=+5", "heartbeat_interval=1.2.3", "heartbeat_interval=.",
+			"heartbeat=text&heartbeat=bogus", "heartbeat=text&heartbeat=text", "heartbeat_interval=30s&heartbeat_interval=1m",
 			"heartbeat_interval=-1s", "heartbeat_interval=-1", "heartbeat_interval=NaN", "heartbeat=%zz", "token=a;b&heartbeat_interval=5;",
 		}
 		for _, query := range queries {

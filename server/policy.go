@@ -29,7 +29,7 @@ func (s *Server) newPolicy(cfg *Config) (*policy, error) {
 	}
 	p := &policy{
 		origins: newOrigins(cfg.AllowedOrigins, cfg.TrustedOrigins),
-		head:    wsframe.HeadLimits{Bytes: cfg.HandshakeSizeLimit, LineBytes: handshakeLineBytesMax, Headers: handshakeHeadersMax},
+		head:    wsframe.HeadLimits{Bytes: cfg.HandshakeSizeLimit, LineBytes: max(handshakeLineBytesMax, cfg.HandshakeSizeLimit/2), Headers: handshakeHeadersMax},
 		limits: &wsframe.Limits{
 			MessageBytesMax: max(0, cfg.MessageSizeLimit), FragmentsMax: max(0, cfg.MaxFragments), EmptyFragmentsMax: emptyFragmentsMax,
 			Grow: s.assembly.grow,

@@ -26,6 +26,7 @@ type runner struct {
 	now      moment // of the batch
 	bytes    int    // read in this loan
 	messages int    // and frames decoded
+	expanded int    // bytes that compressed messages became
 	halted   bool   // input must stop here: the rest is left
 	pause    uint64 // µs for which input must wait
 	out      []byte // replies, to go out with the outbox in one write
@@ -60,8 +61,14 @@ func newRunner(s *Server, kind count) *runner {
 // batch serves loans for a loop, then publishes what it counted.
 func (x *runner) batch(l *loop, now moment, slots []uint32) {
 	x.loop, x.now = l, now
+	expanded := 0
 	for _, slot := range slots {
+		if expanded >= batchExpandedMax && l.table.at(slot).deflate() != 0 {
+			l.tell(x, task{kind: taskRunnable, slot: slot}) // the loan goes along; who sends plainly doesn't wait
+			continue
+		}
 		x.serve(slot)
+		expanded += x.expanded
 	}
 	x.tally[x.kind]++
 }
@@ -73,13 +80,13 @@ func (x *runner) publish() { x.tally.publish(x.public) }
 func (x *runner) serve(slot uint32) {
 	r := x.loop.table.at(slot)
 	x.slot, x.r = slot, r
-	x.bytes, x.messages, x.pause = 0, 0, 0
+	x.bytes, x.messages, x.pause, x.expanded = 0, 0, 0, 0
 	for round := 0; ; round++ {
 		if r.load()&bitClose != 0 {
 			x.loop.tell(x, task{kind: taskClosing, slot: slot}) // the loan goes along
 			return
 		}
-		if x.bytes >= loanBytesMax || x.messages >= loanMessagesMax || round > loanMessagesMax {
+		if x.bytes >= loanBytesMax || x.expanded >= loanBytesMax || x.messages >= loanMessagesMax || round > loanMessagesMax {
 			x.loop.tell(x, task{kind: taskRunnable, slot: slot}) // the loan goes along
 			return
 		}
@@ -225,7 +232,7 @@ func (x *runner) decode(data []byte) (used int) {
 			x.halted, used = true, len(data) // whatever follows a Close frame is not looked at (RFC 6455, 5.5.1)
 			break
 		}
-		if x.messages >= loanMessagesMax || !x.room(limits, data[used:]) {
+		if x.messages >= loanMessagesMax || x.expanded >= loanBytesMax || !x.room(limits, data[used:]) {
 			x.halted = true
 			break
 		}
@@ -286,10 +293,13 @@ func (x *runner) violated(err error) {
 
 // inflated serves a compressed message. No window is kept: the next message begins anew.
 func (x *runner) inflated(limits *wsframe.Limits, m wsframe.Message) {
+	limit := limits.MessageBytesMax
 	m, err := x.inflater.Inflate(limits, m)
 	if err != nil {
+		x.expanded += limit // at most, and it ends the connection
 		x.violated(err)
 	} else {
+		x.expanded += len(m.Payload)
 		x.message(m)
 	}
 	if buf := x.inflater.Release(); buf != nil {
@@ -311,9 +321,14 @@ func (x *runner) room(limits *wsframe.Limits, data []byte) bool {
 	need := 0
 	if total, ok := x.decoder.Peek(limits, data); ok {
 		if !x.decoder.Idle() || data[0]&finBit == 0 {
-			total = max(total, limits.MessageBytesMax) // it may go on in frames that nobody has seen yet
+			// It may go on in frames that nobody has seen yet; without a limit it may become anything.
+			most := limits.MessageBytesMax
+			if most == 0 {
+				most = bound
+			}
+			total = max(total, most)
 		}
-		need = wsframe.HeaderBytes(total) + total
+		need = wsframe.HeaderBytes(total) + min(total, bound) // beyond the bound it needs an empty outbox, however long it is
 	}
 	fits := func() bool {
 		unsent = int(x.r.unsent.Load())

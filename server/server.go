@@ -60,6 +60,7 @@ type Server struct {
 	state         atomic.Int32
 	closing       atomic.Bool
 	taken         atomic.Int64 // admitted connections, those in the upgrade included
+	handshaking   atomic.Int64 // accepted connections that aren't upgraded yet
 	retrySlots    atomic.Uint64
 	handlerPanics atomic.Uint64
 	elsewhere     published // what senders on other goroutines counted
@@ -87,7 +88,7 @@ func New(cfg Config, handler Handler) (*Server, error) {
 		textBeat:    wsframe.AppendFrame(nil, wsframe.Text, []byte(`{"type":"heartbeat"}`)),
 		pingLead:    wsframe.AppendHeader(nil, wsframe.Ping, true, pingBytes),
 		admission: admission{
-			perAddress: max(0, cfg.ConnectionLimitPerIP), addresses: make(map[netip.Prefix]int32),
+			perAddress: max(0, cfg.ConnectionLimitPerIP), addresses: make(map[netip.Prefix]int32), knocking: make(map[netip.Prefix]int32),
 			rate: perSecond(cfg.ConnectionRateLimit), retries: perSecond(cfg.ReconnectRate),
 		},
 	}

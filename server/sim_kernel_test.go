@@ -410,7 +410,7 @@ func (p *simPort) Accept(batch []poller.Accepted) (n int, err error) {
 	return n, nil
 }
 
-func (p *simPort) Shed(answer []byte) (bool, error) {
+func (p *simPort) Shed(answer func([]byte) []byte) (bool, error) {
 	if p.k.chance(10 * p.stingy) {
 		return false, poller.ErrDescriptors
 	}
@@ -420,10 +420,24 @@ func (p *simPort) Shed(answer []byte) (bool, error) {
 	s := p.backlog[0]
 	p.backlog, p.peers = p.backlog[1:], p.peers[1:]
 	p.shed++
-	s.out = append(s.out, answer[:min(len(answer), s.outMax)]...)
+	s.turnedAway(answer)
+	return true, nil
+}
+
+func (s *simSocket) turnedAway(answer func([]byte) []byte) (written int) {
+	reply := answer(s.in)
+	written = min(len(reply), s.outMax)
+	s.out = append(s.out, reply[:written]...)
 	s.closed, s.shut, s.destroyed = true, true, len(s.in) > 0
 	s.tellPeer()
-	return true, nil
+	return written
+}
+
+func (k *simKernel) turnAway(fd int, answer func([]byte) []byte) {
+	s := k.socket(fd, "turnAway")
+	s.turnedAway(answer)
+	k.sockets[fd] = nil
+	k.closed++
 }
 
 func (p *simPort) Close() error {

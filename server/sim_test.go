@@ -407,6 +407,18 @@ func TestSim(t *testing.T) {
 	}
 }
 
+// FuzzSim is TestSim with seeds that nobody has seen: the state machine of a connection, in every interleaving that a world makes.
+func FuzzSim(f *testing.F) {
+	for _, seed := range []uint64{1, 15676, 1 << 40} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64) {
+		if w := simRun(t, seed, false); len(w.faults) > 0 {
+			t.Errorf("seed %d (go test ./server -run 'TestSim$' -seed %d):\n%s", seed, seed, w.report())
+		}
+	})
+}
+
 // simFailuresMax is how many failed seeds are enough to see what is wrong.
 const simFailuresMax = 8
 

@@ -31,8 +31,8 @@ const (
 
 // What ParseHead and CheckUpgrade answer.
 var (
-	errHeadBytes       = &Refusal{Status: http.StatusRequestHeaderFieldsTooLarge, Reason: "head-too-large", Text: "request head too large"}
-	errHeadLine        = &Refusal{Status: http.StatusRequestHeaderFieldsTooLarge, Reason: "line-too-long", Text: "request line or header line too long"}
+	errHeadBytes       = &Refusal{Status: http.StatusRequestHeaderFieldsTooLarge, Reason: "head-too-large", Text: "request head too large: see the handshake size limit"}
+	errHeadLine        = &Refusal{Status: http.StatusRequestHeaderFieldsTooLarge, Reason: "line-too-long", Text: "request line or header line too long: 4 KiB, or half of the handshake size limit"}
 	errHeadHeaders     = &Refusal{Status: http.StatusRequestHeaderFieldsTooLarge, Reason: "too-many-headers", Text: "too many header lines"}
 	errHeadTLS         = &Refusal{Status: http.StatusBadRequest, Reason: "tls-on-plain-port", Text: "TLS on a port that does not speak it: use ws:// or http://"}
 	errHeadRequestLine = &Refusal{Status: http.StatusBadRequest, Reason: "bad-request-line", Text: "malformed request line"}

@@ -100,7 +100,8 @@ func (o *osSys) writev(fd int, bufs [][]byte) (int, error)         { return poll
 func (o *osSys) peek(fd int) (int, error)                          { return poller.Peek(fd) }
 func (o *osSys) unacknowledged(fd int) (int, time.Duration, error) { return poller.Unacknowledged(fd) }
 
-func (o *osSys) setUserTimeout(fd int, d time.Duration) error        { return poller.SetUserTimeout(fd, d) }
+func (o *osSys) setUserTimeout(fd int, d time.Duration) error { return poller.SetUserTimeout(fd, d) }
+
 func (o *osSys) closeWrite(fd int) error                             { return poller.CloseWrite(fd) }
 func (o *osSys) closeFD(fd int) error                                { return poller.Close(fd) }
 func (o *osSys) turnAway(fd int, answer func(request []byte) []byte) { poller.TurnAway(fd, answer) }

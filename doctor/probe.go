@@ -21,8 +21,9 @@ type Outcome string
 const (
 	Refused  Outcome = "refused"  // no WebSocket came about
 	Cut      Outcome = "cut"      // the connection ended without a Close frame: something in between
-	Closed   Outcome = "closed"   // a Close frame came: the server itself
+	Closed   Outcome = "closed"   // a Close frame came: from the server, or from something in between that speaks WebSocket
 	Outlived Outcome = "outlived" // it was still open when patience ended
+	Stopped  Outcome = "stopped"  // ctx was canceled before either: nothing is known
 )
 
 // Probed is what a probe found.
@@ -33,7 +34,11 @@ type Probed struct {
 	Life    time.Duration `json:"-"` // from the upgrade to the end
 	Frames  int           `json:"frames"`
 	Limits  []string      `json:"limits,omitempty"` // known limits that fit
-	Text    string        `json:"text"`             // all of it in words
+	Code    uint16        `json:"close_code,omitempty"`
+	Reason  string        `json:"close_reason,omitempty"`
+	// A limit fits that counts from the opening, so that no heartbeat helps against it.
+	FromOpening bool   `json:"from_opening,omitempty"`
+	Text        string `json:"text"` // all of it in words
 }
 
 const (
@@ -59,7 +64,7 @@ func CheckURL(address string) error {
 }
 
 // Probe opens a WebSocket, says nothing, and tells when and how it ends. It asks a server of this project to send no heartbeats. The end of
-// ctx is the end of patience. trust is for tests; nil is the system's certificates. The error is that of CheckURL.
+// ctx's deadline is the end of patience; canceled, it is stopped and knows nothing. trust is for tests; nil is the system's certificates. The error is that of CheckURL.
 func Probe(ctx context.Context, address string, trust *tls.Config) (Probed, error) {
 	if err := CheckURL(address); err != nil {
 		return Probed{}, err
@@ -71,11 +76,20 @@ func Probe(ctx context.Context, address string, trust *tls.Config) (Probed, erro
 		return p.refused(err), nil
 	}
 	defer func() { _ = c.Close() }() // what it had to tell is told
+	if err := c.SetReadDeadline(now().Add(dialTimeout)); err != nil {
+		return p.refused(err), nil
+	}
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	rest, err := upgrade(c, u)
 	if err != nil {
 		return p.refused(err), nil
+	}
+	if err := c.SetReadDeadline(time.Time{}); err != nil {
+		return p.refused(err), nil
+	}
+	if ctx.Err() != nil {
+		_ = c.SetDeadline(time.Unix(1, 0)) // it may have ended just before its deadline was taken away
 	}
 	p.listen(ctx, c, rest)
 	p.judge()
@@ -122,9 +136,6 @@ func upgrade(c net.Conn, u *url.URL) (rest []byte, err error) {
 	default:
 		target += silentQuery
 	}
-	if err := c.SetReadDeadline(now().Add(dialTimeout)); err != nil {
-		return nil, err
-	}
 	if _, err := c.Write(wsframe.AppendRequest(nil, u.Host, target, key, nil)); err != nil {
 		return nil, err
 	}
@@ -137,7 +148,7 @@ func upgrade(c net.Conn, u *url.URL) (rest []byte, err error) {
 		case n > 0 && status != 101:
 			return nil, fmt.Errorf("answered with status %d", status)
 		case n > 0:
-			return head[n:], c.SetReadDeadline(time.Time{})
+			return head[n:], nil
 		case len(head) >= headBytesMax:
 			return nil, errors.New("the answer has no end")
 		}
@@ -168,7 +179,10 @@ func (p *Probed) listen(ctx context.Context, c net.Conn, input []byte) {
 			input = input[n:]
 			if ok {
 				p.Frames++
-				closed = m.Opcode == wsframe.Close
+				if closed = m.Opcode == wsframe.Close; closed {
+					code, reason, _ := wsframe.ParseClose(m.Payload) // a malformed one has no code
+					p.Code, p.Reason = uint16(code), printable(string(reason))
+				}
 			}
 		}
 		if closed {
@@ -187,6 +201,8 @@ func (p *Probed) listen(ctx context.Context, c net.Conn, input []byte) {
 	switch {
 	case closed:
 		p.Outcome = Closed
+	case errors.Is(ctx.Err(), context.Canceled):
+		p.Outcome = Stopped
 	case ctx.Err() != nil:
 		p.Outcome = Outlived
 	default:
@@ -199,26 +215,28 @@ func (p *Probed) judge() {
 	silent, life := p.Silent.Round(100*time.Millisecond), p.Life.Round(100*time.Millisecond)
 	switch p.Outcome {
 	case Closed:
-		p.Text = fmt.Sprintf("the server itself closed it after %v; nothing in front of it is that quick", life)
+		p.fit()
+		p.Text = fmt.Sprintf("a Close frame came after %v, %v after the last byte: code %d %q; mostly that is the server, a timeout of its own or a shutdown", life, silent, p.Code, p.Reason)
+		if len(p.Limits) > 0 {
+			p.Text += ", but it is also the limit of " + strings.Join(p.Limits, ", or of ")
+		}
 	case Outlived:
 		p.Text = fmt.Sprintf("still open after %v, the last %v of it silent: nothing cuts it in that time", life, silent)
+	case Stopped:
+		p.Text = fmt.Sprintf("stopped after %v, when it was still open: that tells nothing", life)
 	case Cut:
-		for _, limit := range KnownLimits() {
-			took := p.Silent
-			if limit.FromOpening {
-				took = p.Life
-			}
-			if took > limit.After-limitSlack && took < limit.After+limitSlack {
-				p.Limits = append(p.Limits, limit.Whose)
-			}
-		}
+		p.fit()
 		p.Text = fmt.Sprintf("cut %v after the last byte, without a Close frame", silent)
 		if len(p.Limits) > 0 {
 			p.Text += ": that is the limit of " + strings.Join(p.Limits, ", or of ")
 		} else {
 			p.Text += ": no limit that is known, a setting of whatever stands in front"
 		}
-		p.Text += fmt.Sprintf("; heartbeats must be less than %v apart", silent)
+		if p.FromOpening {
+			p.Text += "; that counts from the opening, whatever is sent: no heartbeat helps, raise it there"
+		} else {
+			p.Text += fmt.Sprintf("; heartbeats must be less than %v apart", silent)
+		}
 	case Refused:
 	}
 	if p.Frames > 0 && p.Outcome != Closed {
@@ -226,9 +244,41 @@ func (p *Probed) judge() {
 	}
 }
 
-// IsShort says whether a heartbeat interval would not keep such a connection open.
+// fit finds the known limits that the end fits.
+func (p *Probed) fit() {
+	for _, limit := range KnownLimits() {
+		took := p.Silent
+		if limit.FromOpening {
+			took = p.Life
+		}
+		if took > limit.After-limitSlack && took < limit.After+limitSlack {
+			p.Limits = append(p.Limits, limit.Whose)
+			p.FromOpening = p.FromOpening || limit.FromOpening
+		}
+	}
+}
+
+// IsShort says whether a heartbeat interval would not keep such a connection open, as far as is known: one that was looked at for less than the
+// interval tells nothing, and counts as short.
 func (p *Probed) IsShort(interval time.Duration) bool {
-	return p.Outcome == Refused || p.Outcome == Cut && p.Silent <= interval+limitSlack
+	switch p.Outcome {
+	case Cut, Closed:
+		return p.FromOpening || p.Silent <= interval+limitSlack
+	case Outlived:
+		return p.Life < interval
+	default:
+		return true
+	}
+}
+
+// printable is text that a terminal may be given.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, text)
 }
 
 // now is the real time: a probe measures what others do.

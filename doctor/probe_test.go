@@ -51,7 +51,7 @@ func TestProbe(t *testing.T) {
 		{"cut", upgrading(func(net.Conn, string) {}), 10 * time.Second, Cut, 0, "no limit that is known"},
 		{"closed by the server", upgrading(func(c net.Conn, _ string) {
 			_, _ = c.Write(wsframe.AppendClose(nil, wsframe.CloseHeartbeatLost, "heartbeat-timeout"))
-		}), 10 * time.Second, Closed, 1, "the server itself"},
+		}), 10 * time.Second, Closed, 1, `code 4408 "heartbeat-timeout"`},
 		{"outlives patience", upgrading(func(c net.Conn, _ string) { _, _ = c.Read(make([]byte, 1)) }), 200 * time.Millisecond, Outlived, 0, "still open"},
 		{"not silent", upgrading(func(c net.Conn, _ string) { _, _ = c.Write(wsframe.AppendFrame(nil, wsframe.Ping, nil)) }), 10 * time.Second, Cut, 1, "1 frames came"},
 		{"junk", upgrading(func(c net.Conn, _ string) { _, _ = c.Write([]byte{0xff, 0xff, 0xff}) }), 10 * time.Second, Cut, 1, "frames came"},
@@ -155,7 +155,8 @@ func TestJudge(t *testing.T) {
 		{"nginx, a little later", 61 * time.Second, 61 * time.Second, "nginx"},
 		{"Cloudflare", 100 * time.Second, 101 * time.Second, "Cloudflare"},
 		{"NLB", 350 * time.Second, 400 * time.Second, "NLB"},
-		{"GCP counts from the opening", 5 * time.Second, 30 * time.Second, "Google"},
+		{"GCP counts from the opening", 30 * time.Second, 30 * time.Second, "no heartbeat helps"},
+		{"GCP, after some words", 5 * time.Second, 30 * time.Second, "Google"},
 		{"nobody", 45 * time.Second, 45 * time.Second, "no limit that is known"},
 	}
 	for _, test := range tests {
@@ -165,9 +166,52 @@ func TestJudge(t *testing.T) {
 			if !strings.Contains(p.Text, test.want) {
 				t.Errorf("%q", p.Text)
 			}
-			if p.IsShort(25*time.Second) != (test.silent < 27*time.Second) {
+			if p.IsShort(25*time.Second) != (test.silent < 27*time.Second || test.life == 30*time.Second) {
 				t.Errorf("IsShort: %v", p.IsShort(25*time.Second))
 			}
 		})
+	}
+}
+
+// What tells nothing is no success, and a Close frame that comes soon is none either, whoever sent it.
+func TestIsShort(t *testing.T) {
+	const interval = 25 * time.Second
+	for _, test := range []struct {
+		name   string
+		probed Probed
+		want   bool
+	}{
+		{"refused", Probed{Outcome: Refused}, true},
+		{"stopped", Probed{Outcome: Stopped, Life: time.Hour}, true},
+		{"too little patience", Probed{Outcome: Outlived, Life: 5 * time.Second}, true},
+		{"patience enough", Probed{Outcome: Outlived, Life: interval}, false},
+		{"closed soon", Probed{Outcome: Closed, Silent: 2 * time.Second, Life: time.Hour}, true},
+		{"closed by the server's own timeout", Probed{Outcome: Closed, Silent: 75 * time.Second, Life: 75 * time.Second}, false},
+	} {
+		if got := test.probed.IsShort(interval); got != test.want {
+			t.Errorf("%s: %v", test.name, got)
+		}
+	}
+}
+
+// A probe that is canceled says that it knows nothing, at whatever moment.
+func TestProbeStopped(t *testing.T) {
+	open := make(chan struct{}, 1)
+	s := httptest.NewServer(upgrading(func(c net.Conn, _ string) {
+		open <- struct{}{}
+		_, _ = c.Read(make([]byte, 1))
+	}))
+	defer s.Close()
+	for range 20 {
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			<-open
+			cancel()
+		}()
+		p, err := Probe(ctx, strings.Replace(s.URL, "http", "ws", 1)+"/ws", nil)
+		cancel()
+		if err != nil || p.Outcome != Stopped && p.Outcome != Refused || !p.IsShort(time.Second) {
+			t.Fatalf("%+v, %v", p, err)
+		}
 	}
 }

@@ -184,10 +184,22 @@ func runBroadcast(s *session) error {
 	return nil
 }
 
-// tryBroadcast sends number 0 to the one connection that there is: a server that can't is told before anything is measured.
+// trialPause is the least between two tries.
+const trialPause = int64(50 * time.Millisecond)
+
+// tryBroadcast sends number 0 to the one connection that there is: a server that can't is told before anything is measured. One that answered
+// the upgrade just now may not count the connection yet, and is asked again.
 func (s *session) tryBroadcast(sp *speaker, a *audience) error {
+	said := s.client.clock()
 	sp.say(0)
-	err := s.await("trying a broadcast", s.opts.within, func() bool { return sp.heard() && (sp.err != nil || a.has(0)) })
+	err := s.await("trying a broadcast", s.opts.within, func() bool {
+		heard := sp.heard()
+		if now := s.client.clock(); heard && sp.nobody && now-said >= trialPause {
+			said = now
+			sp.say(0)
+		}
+		return heard && (sp.err != nil || a.has(0))
+	})
 	switch {
 	case err != nil:
 		return err

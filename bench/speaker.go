@@ -24,6 +24,7 @@ type speaker struct {
 	speaking bool
 	reached  []int           // as the server counts, by broadcast
 	answered []time.Duration // of the asking, by broadcast; number 0 is left out
+	nobody   bool            // number 0 was answered, and reached nobody
 	err      error           // of the first that failed
 }
 
@@ -60,6 +61,7 @@ func (s *speaker) heard() bool {
 		if t.err != nil && s.err == nil {
 			s.err = t.err
 		}
+		s.nobody = t.err == nil && t.number == 0 && t.reached == 0
 		if t.err == nil && t.number > 0 {
 			s.reached, s.answered = append(s.reached, t.reached), append(s.answered, t.took)
 		}

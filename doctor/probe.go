@@ -181,7 +181,7 @@ func (p *Probed) listen(ctx context.Context, c net.Conn, input []byte) {
 				p.Frames++
 				if closed = m.Opcode == wsframe.Close; closed {
 					code, reason, _ := wsframe.ParseClose(m.Payload) // a malformed one has no code
-					p.Code, p.Reason = uint16(code), printable(string(reason))
+					p.Code, p.Reason = uint16(code), printable(reason)
 				}
 			}
 		}

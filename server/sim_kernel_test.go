@@ -424,13 +424,11 @@ func (p *simPort) Shed(answer func([]byte) []byte) (bool, error) {
 	return true, nil
 }
 
-func (s *simSocket) turnedAway(answer func([]byte) []byte) (written int) {
+func (s *simSocket) turnedAway(answer func([]byte) []byte) {
 	reply := answer(s.in)
-	written = min(len(reply), s.outMax)
-	s.out = append(s.out, reply[:written]...)
+	s.out = append(s.out, reply[:min(len(reply), s.outMax)]...)
 	s.closed, s.shut, s.destroyed = true, true, len(s.in) > 0
 	s.tellPeer()
-	return written
 }
 
 func (k *simKernel) turnAway(fd int, answer func([]byte) []byte) {

@@ -66,7 +66,7 @@ test-client: ## Run the browser client's unit tests (needs node 20)
 	node --test client/test/*.test.js
 
 race: ## Run the tests under the race detector, ownership checks on (needs a C compiler)
-	CGO_ENABLED=1 $(GO) test -race ./...
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
 
 fuzz: ## Run each fuzzer for FUZZTIME (30s)
 	@set -e; for package in $$($(GO) list ./...); do \

@@ -92,3 +92,28 @@ func TestHeardInALongTurn(t *testing.T) {
 		}
 	}
 }
+
+// TestHandshakeInALongTurn: who is accepted at the end of a long turn has no less time for its handshake than others.
+func TestHandshakeInALongTurn(t *testing.T) {
+	const took = 90 * time.Millisecond
+	l, quiet := newQuietLoop(Config{HandshakeTimeout: time.Second})
+	q := &slowSys{quietSys: quiet}
+	l.sys = q
+	q.at = time.Minute
+	l.clock.start(q.at)
+	if _, err := l.wait(); err != nil {
+		t.Fatal(err)
+	}
+	began := l.nowTick()
+	q.took, q.input = took, []byte("GET / HT")
+	l.admit(7, netip.AddrPort{}, false, nil)
+	slot := l.fresh[0]
+	q.took, q.input = 0, nil
+	if _, err := l.wait(); err != nil {
+		t.Fatal(err)
+	}
+	deadline, armed := l.wheel.Deadline(slot)
+	if least := began + int64((time.Second+took)/tick); !armed || deadline < least || deadline > least+2 {
+		t.Errorf("deadline at tick %d (armed %v), want %d or two more", deadline-began, armed, least-began)
+	}
+}

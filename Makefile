@@ -22,6 +22,7 @@ PEERS_SCENARIOS  ?=
 PEERS_SERVERS    ?=
 PEERS_ARGS       ?=
 FLEET_ARGS       ?=
+HOSTILE_ARGS     ?=
 OBSERVED_ARGS    ?=
 PACKAGES         ?= ./...
 COMMITS_ROUNDS   ?= 6
@@ -44,7 +45,7 @@ endif
 GO_FILES = $(shell find . -name node_modules -prune -o -name '*.go' -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run demo test test-client race fuzz bench benchstat bench-commits bench-peers test-peers load fleet observed lint fmt fmt-check tidy tidy-check vet cross marks check integration clean
+.PHONY: FORCE help build run demo test test-client race fuzz bench benchstat bench-commits bench-peers test-peers load hostile fleet observed lint fmt fmt-check tidy tidy-check vet cross marks check integration clean
 
 help: ## Show the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,8 +92,7 @@ bench-commits: ## Compare the benchmarks of two commits: make bench-commits OLD=
 # Both need node and npm, the comparison a C compiler as well. What it measures is worth
 # something on an otherwise idle machine only. PEERS_SCENARIOS and PEERS_SERVERS are lists
 # with commas, empty for all; bin/peers/report --help names them.
-bench-peers: build bench/peers/ws/node_modules ## Compare with other servers, PEERS_ROUNDS (3) times in rotation: 40 minutes, writes bench/results (PEERS_ARGS=--quick: 5)
-	$(GO) build -trimpath -o bin/bench ./bench
+bench-peers: build bin/bench bench/peers/ws/node_modules ## Compare with other servers, PEERS_ROUNDS (3) times in rotation: 40 minutes, writes bench/results (PEERS_ARGS=--quick: 5)
 	$(GO) build -trimpath -o bin/floor ./bench/floor
 	$(CC) -O2 -o bin/floor-c bench/floor/floor.c
 	cd bench/peers && $(GO) build -trimpath -o ../../bin/peers/ ./...
@@ -105,41 +105,43 @@ bench/peers/ws/node_modules: bench/peers/ws/package-lock.json
 	cd bench/peers/ws && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-load: build ## Start a server and drive it with each scenario of the load harness
+# with-server runs the commands of its second argument beside a server with the options of its first, which it ends by its process id.
+# They find it at $$target, with $$admin, as $$server.
+define with-server
+@set -e; target=ws://127.0.0.1:$(LOAD_PORT)/ws; admin="--admin http://127.0.0.1:$(ADMIN_PORT)"; \
+bin/pulsewheel serve --heartbeat-interval 2s --heartbeat-timeout 6s $(1) \
+	--listen 127.0.0.1:$(LOAD_PORT) --admin-listen 127.0.0.1:$(ADMIN_PORT) & server=$$!; \
+trap 'kill $$server 2>/dev/null; wait $$server' EXIT; \
+tries=0; until bin/bench idle --target $$target --connections 1 --duration 10ms --settle 0s >/dev/null 2>&1; do \
+	tries=$$((tries + 1)); \
+	[ $$tries -lt 50 ] && kill -0 $$server || { echo "the server doesn't answer at $$target" >&2; exit 1; }; \
+	sleep 0.1; \
+done; \
+$(2)
+endef
+
+bin/bench: FORCE
 	$(GO) build -trimpath -o bin/bench ./bench
-	@set -e; target=ws://127.0.0.1:$(LOAD_PORT)/ws; \
-	bin/pulsewheel serve --echo --heartbeat-interval 2s --heartbeat-timeout 6s \
-		--listen 127.0.0.1:$(LOAD_PORT) --admin-listen 127.0.0.1:$(ADMIN_PORT) & server=$$!; \
-	admin="--admin http://127.0.0.1:$(ADMIN_PORT)"; \
-	trap 'kill $$server 2>/dev/null; wait $$server' EXIT; \
-	tries=0; until bin/bench idle --target $$target --connections 1 --duration 10ms --settle 0s >/dev/null 2>&1; do \
-		tries=$$((tries + 1)); \
-		[ $$tries -lt 50 ] && kill -0 $$server || { echo "the server doesn't answer at $$target" >&2; exit 1; }; \
-		sleep 0.1; \
-	done; \
-	for scenario in idle heartbeat echo storm broadcast churn "hostile --factor 0"; do \
+
+FORCE:
+
+load: build bin/bench ## Start a server and drive it with each scenario of the load harness
+	$(call with-server,--echo,for scenario in idle heartbeat echo storm broadcast churn "hostile --factor 0"; do \
 		echo "== $$scenario"; \
 		bin/bench $$scenario --target $$target $$admin --connections $(LOAD_CONNECTIONS) --duration $(LOAD_DURATION) --pid $$server; \
-	done
+	done)
 
-# Worth something on an otherwise idle machine only.
-observed: build ## Measure what it costs to be scraped, watched and listed, at 18,000 connections, for 2 minutes (OBSERVED_ARGS adds options)
-	$(GO) build -trimpath -o bin/bench ./bench
-	@set -e; target=ws://127.0.0.1:$(LOAD_PORT)/ws; \
-	bin/pulsewheel serve --heartbeat-interval 2s --heartbeat-timeout 6s --log-level warn \
-		--listen 127.0.0.1:$(LOAD_PORT) --admin-listen 127.0.0.1:$(ADMIN_PORT) & server=$$!; \
-	trap 'kill $$server 2>/dev/null; wait $$server' EXIT; \
-	tries=0; until bin/bench idle --target $$target --connections 1 --duration 10ms --settle 0s >/dev/null 2>&1; do \
-		tries=$$((tries + 1)); \
-		[ $$tries -lt 50 ] && kill -0 $$server || { echo "the server doesn't answer at $$target" >&2; exit 1; }; \
-		sleep 0.1; \
-	done; \
-	bin/bench observed --target $$target --admin http://127.0.0.1:$(ADMIN_PORT) --pid $$server \
-		--connections 18000 --pairs 5 --duration 10s $(OBSERVED_ARGS)
+# The next two are worth something on an otherwise idle machine only.
+hostile: build bin/bench ## Hold 5,000 hostile connections at one time beside 10,000 healthy ones, five times, for 7 minutes (HOSTILE_ARGS adds options)
+	$(call with-server,--echo --log-level error,bin/bench hostile --target $$target $$admin --pid $$server \
+		--connections 10000 --hostile 7800 --at-least 5000 --pairs 5 $(HOSTILE_ARGS))
+
+observed: build bin/bench ## Measure what it costs to be scraped, watched and listed, at 18,000 connections, for 2 minutes (OBSERVED_ARGS adds options)
+	$(call with-server,--log-level warn,bin/bench observed --target $$target $$admin --pid $$server \
+		--connections 18000 --pairs 5 --duration 10s $(OBSERVED_ARGS))
 
 # 200,000 connections take 3 GB of memory, a million (FLEET_ARGS="--connections 1000000 --interval 90s --duration 3m") 10.
-fleet: build ## Hold 200,000 connections in many server and client processes on this machine, for 4 minutes
-	$(GO) build -trimpath -o bin/bench ./bench
+fleet: build bin/bench ## Hold 200,000 connections in many server and client processes on this machine, for 4 minutes
 	bin/bench fleet --server bin/pulsewheel --bytes-most 150 $(FLEET_ARGS)
 
 lint: ## Run the linters of .golangci.yml

@@ -1,15 +1,12 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -109,24 +106,13 @@ func (a *admin) runtime() (r adminRuntime, err error) {
 	if err != nil {
 		return r, err
 	}
-	if r.goroutines, err = a.metric(body, "go_goroutines"); err != nil {
-		return r, err
-	}
-	r.heapObjects, err = a.metric(body, "go_memstats_heap_objects")
-	return r, err
-}
-
-// metric finds a whole number among the metrics.
-func (a *admin) metric(body []byte, name string) (int, error) {
-	lines := bufio.NewScanner(bytes.NewReader(body))
-	for lines.Scan() {
-		if value, found := strings.CutPrefix(lines.Text(), name+" "); found {
-			n, err := strconv.ParseFloat(value, 64)
-			if err != nil {
-				return 0, fmt.Errorf("%w: %s %s", errAdmin, name, value)
-			}
-			return int(n), nil
+	all := parseMetrics(body, "go_")
+	for name, value := range map[string]*int{"goroutines": &r.goroutines, "memstats_heap_objects": &r.heapObjects} {
+		n, ok := all[name]
+		if !ok {
+			return r, fmt.Errorf("%w: %s/metrics has no whole number go_%s", errAdmin, a.base, name)
 		}
+		*value = n
 	}
-	return 0, fmt.Errorf("%w: %s/metrics has no %s", errAdmin, a.base, name)
+	return r, nil
 }

@@ -42,9 +42,9 @@ func TestAdminAnswers(t *testing.T) {
 		metricsErr     string
 	}{
 		{"as documented", 200, `{"active":3,"closed_by_reason":{"end":2}}`, "# HELP go_goroutines x\ngo_goroutines 12\ngo_memstats_heap_objects 1.5e+06\n", "", ""},
-		{"not JSON", 200, "<html>", "", "invalid character", "has no go_goroutines"},
+		{"not JSON", 200, "<html>", "", "invalid character", "has no whole number go_"},
 		{"forbidden", 403, "", "", "403 Forbidden", "403 Forbidden"},
-		{"not a number", 200, "{}", "go_goroutines many\n", "", "go_goroutines many"},
+		{"not a number", 200, "{}", "go_goroutines many\ngo_memstats_heap_objects 7\n", "", "has no whole number go_goroutines"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

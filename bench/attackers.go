@@ -14,6 +14,7 @@ const readsAgainAfter = time.Second
 type attacker struct {
 	kind  *kind
 	least int64 // from when its limit counts at the earliest: the server may see it before we do, ns
+	came  int64 // when its connect began
 	mark  int64 // from when its limit counts for us
 	due   int64 // when it is overdue; never if it may stay
 	taken int   // bytes of the drip that are out
@@ -29,11 +30,13 @@ type attackers struct {
 	interval, timeout time.Duration // of the server
 	opening           time.Duration // within which an upgrade must be complete
 	grace             time.Duration // beyond a limit
-	again             time.Duration // between an end and the next coming; 0: it does not come again
+	again             time.Duration // between a coming and the next one, if it has ended by then; 0: it does not come again
 	stopped           bool
 
-	here    int // connecting, upgrading or open
-	most    int // of them at one time
+	here    int   // connecting, upgrading or open
+	most    int   // of them at one time
+	fewest  int   // of them since all have come
+	allCome int64 // when that is, ns
 	results map[string]*result
 }
 
@@ -58,25 +61,22 @@ func (r *result) add(other *result) {
 	r.Longest = max(r.Longest, other.Longest)
 }
 
-// newAttackers has the hostile peers come from now on, so many a second (0: at once).
-func newAttackers(c *client, o *options) *attackers {
+// newAttackers has the hostile peers come from now on, evenly over the time given.
+func newAttackers(c *client, o *options, gathering time.Duration) *attackers {
 	a := &attackers{
 		client: c, all: make([]attacker, o.guests), interval: o.interval, timeout: o.timeout, opening: o.openTimeout,
-		grace: o.patience(0), again: o.again, results: map[string]*result{},
+		grace: o.patience(0), again: o.again, fewest: o.guests, results: map[string]*result{},
 	}
 	for _, name := range o.kinds {
 		a.kinds = append(a.kinds, kindNamed(name, c, o))
 		a.results[name] = newResult()
 	}
 	now := c.clock()
+	a.allCome = now + int64(gathering) + housekeeping
 	a.alarms = newAlarms(now, a.ring)
 	for i := range a.all {
 		a.all[i].kind = a.kinds[i%len(a.kinds)]
-		at := now
-		if o.hostileRate > 0 {
-			at += int64(float64(i) * 1e9 / o.hostileRate)
-		}
-		a.alarms.set(c.members+i, at)
+		a.alarms.set(c.members+i, now+int64(gathering)/int64(len(a.all))*int64(i))
 	}
 	c.host, c.alarms = a, a.alarms
 	return a
@@ -125,11 +125,12 @@ func (a *attackers) come(i int, at int64) {
 		return
 	}
 	a.client.traffic.Hostile++
+	a.countHere(at)
 	p := a.of(i)
 	a.result(i).Begun++
 	a.here++
 	a.most = max(a.most, a.here)
-	p.least, p.mark, p.due, p.taken = at, at, at+int64(a.opening), 0
+	p.came, p.least, p.mark, p.due, p.taken = at, at, at, at+int64(a.opening), 0
 	var o poller.ConnectOptions
 	if p.kind.deaf {
 		o.ReceiveBufferBytes, o.SendBufferBytes = slowBufferBytes, slowBufferBytes
@@ -254,15 +255,24 @@ func (a *attackers) leave(i int, at int64) {
 func (a *attackers) gone(i int, end string, at int64) {
 	a.result(i).Ends[end]++
 	a.here--
+	a.countHere(at)
 	if a.again > 0 && !a.stopped {
-		a.alarms.set(i, at+int64(a.again))
+		a.alarms.set(i, max(at, a.of(i).came+int64(a.again)))
 		return
 	}
 	a.alarms.cancel(i)
 }
 
+// countHere notes how few there are, while the attack is complete.
+func (a *attackers) countHere(at int64) {
+	if at >= a.allCome && !a.stopped {
+		a.fewest = min(a.fewest, a.here)
+	}
+}
+
 // stop lets nobody come any more, and sends those home that may stay.
 func (a *attackers) stop(now int64) {
+	a.countHere(now)
 	a.stopped = true
 	for n := range a.all {
 		i := a.client.members + n

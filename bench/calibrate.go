@@ -21,6 +21,9 @@ const (
 	turnShare = 0.8
 	// lateShare is the share of a latency's p99 from which on the lateness of the client's own loop is too much of it.
 	lateShare = 0.5
+	// spanLeast is the shortest span of which it can be told who was the limit: what is read before and after it costs a
+	// millisecond or two itself, and the kernel counts in ticks.
+	spanLeast = 100 * time.Millisecond
 	// probeEvery is the pace of the probes, in ns.
 	probeEvery = int64(10 * time.Millisecond)
 )
@@ -82,6 +85,10 @@ type verdict struct {
 // judge says what was the limit of a span on a machine of so many cores, and notes it, of what the span was about.
 func (r *report) judge(sp span, what string, cores int) verdict {
 	var v verdict
+	if length := sp.length(); length < spanLeast {
+		r.note("%s took %v: too short to tell whether the client was the limit", what, length.Round(100*time.Microsecond))
+		return v
+	}
 	together := sp.clientCores() + sp.serverCores()
 	switch waited := sp.client.Waited >= waitedShare; {
 	case sp.serverCPU > 0 && together >= fullShare*float64(cores):
@@ -141,6 +148,10 @@ func (s *session) withholdFor(sp span, d dependents) {
 // calibrate puts the clients' own account of the main span into the report, judges it and withholds what is the client's.
 func (s *session) calibrate(sp span, d dependents) {
 	r := s.report
+	if sp.length() < spanLeast {
+		s.withholdFor(sp, d)
+		return
+	}
 	r.add("client_cores", sp.clientCores())
 	if s.crew != nil {
 		r.comment("client_cores", "(in %d processes, the busiest %.2f)", len(s.crew.hands)+1, sp.client.Busiest)

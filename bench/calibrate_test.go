@@ -21,6 +21,7 @@ func TestVerdict(t *testing.T) {
 		want  verdict
 		note  string
 	}{
+		{"too short to tell", span{to: int64(20 * ms), client: clientUse{CPU: 40 * ms, Busiest: 2}}, 2, verdict{}, "span took 20ms: too short to tell"},
 		{"both at rest", spent(100*ms, 0, 200*ms), 2, verdict{}, ""},
 		{"client at its end", spent(950*ms, 0, 300*ms), 2, verdict{client: true}, "the client was the limit (0.95 of a core)"},
 		{"server unknown", spent(950*ms, 0, 0), 2, verdict{client: true}, "the client was the limit"},

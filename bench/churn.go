@@ -33,7 +33,7 @@ func prepareChurn(o *options) []rule {
 	stay := o.life + o.patience(o.timeout) + time.Second
 	o.guests = int(min(math.Ceil(o.churnRate/60*stay.Seconds()), guestsMax)) + spareGuests
 	return append(heldRules(o),
-		rule{!(o.churnRate > 0 && o.churnRate <= churnRateMax), fmt.Sprintf("--churn-rate %v is not between 0 and %d", o.churnRate, churnRateMax)},
+		rule{!(o.churnRate >= rateLeast && o.churnRate <= churnRateMax), fmt.Sprintf("--churn-rate %v is not between %v and %d", o.churnRate, rateLeast, churnRateMax)},
 		rule{o.life <= 0 || o.life > alarmHorizon, fmt.Sprintf("--life %v is not between 0 and %v", o.life, alarmHorizon)})
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -12,10 +13,14 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 )
+
+// repeatsMost bounds how often a server's turn is taken again.
+const repeatsMost = 2
 
 // againSuffix is added to the name of the first server when it takes part a second time.
 const againSuffix = "-again"
@@ -97,7 +102,7 @@ func compare(args []string, stdout, stderr io.Writer) error {
 	c := &comparison{servers: list, rounds: *rounds, path: *path, scenario: sc, args: fs.Args()[1:], stderr: stderr}
 	c.results = newResults(sc.name, list)
 	c.results.control = *control
-	if err := c.checkArgs(); err != nil {
+	if err := errors.Join(c.checkArgs(), checkWritable(*jsonFile)); err != nil {
 		return err
 	}
 	if err := c.runAll(); err != nil {
@@ -138,21 +143,56 @@ func (c *comparison) runAll() (err error) {
 	}
 	defer os.RemoveAll(c.dir) //nolint:errcheck // a leftover in the temporary folder is no reason to fail
 	for round := range c.rounds {
-		for i, server := range c.servers {
-			fmt.Fprintf(c.stderr, "round %d of %d: %s\n", round+1, c.rounds, server.name)
-			if err := c.runOne(ctx, i); err != nil {
-				return fmt.Errorf("%s: %w", server.name, err)
+		for _, i := range turnsOf(round, len(c.servers)) {
+			fmt.Fprintf(c.stderr, "round %d of %d: %s\n", round+1, c.rounds, c.servers[i].name)
+			if err := c.turn(ctx, i); err != nil {
+				return fmt.Errorf("%s: %w", c.servers[i].name, err)
 			}
 		}
 	}
 	return nil
 }
 
-// runOne starts a server, has a fresh process of this program run the scenario, ends the server and keeps the figures.
-func (c *comparison) runOne(ctx context.Context, i int) (err error) {
+// turnsOf is the order of a round: each begins with another server, and every second one goes backwards. What a server leaves behind
+// for the next one, in the kernel above all, then befalls none of them in every round.
+func turnsOf(round, servers int) []int {
+	order := make([]int, servers)
+	for i := range order {
+		order[i] = (round + i) % servers
+	}
+	if round%2 == 1 {
+		slices.Reverse(order)
+	}
+	return order
+}
+
+// turn is one server's part of a round. A run of which the client was the limit is repeated: a moment's trouble of the machine in one
+// round would leave the figure without any. What the client is the limit of by its nature is withheld in the end.
+func (c *comparison) turn(ctx context.Context, i int) error {
+	for repeat := 0; ; repeat++ {
+		text, err := c.runOne(ctx, i)
+		if err != nil {
+			return err
+		}
+		var run struct {
+			Withheld []string `json:"withheld"`
+		}
+		if err := json.Unmarshal(text, &run); err != nil {
+			return err
+		}
+		if len(run.Withheld) == 0 || repeat == repeatsMost {
+			return c.results.take(i, text)
+		}
+		fmt.Fprintf(c.stderr, "  again: the client was the limit of %s\n", strings.Join(run.Withheld, ", "))
+		c.results.repeats[i]++
+	}
+}
+
+// runOne starts a server, has a fresh process of this program run the scenario, ends the server and returns the JSON object.
+func (c *comparison) runOne(ctx context.Context, i int) (text []byte, err error) {
 	server, err := startServer(ctx, c.servers[i].command)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, server.end()) }()
 	file := filepath.Join(c.dir, "result.json")
@@ -162,20 +202,16 @@ func (c *comparison) runOne(ctx context.Context, i int) (err error) {
 	load.Stderr = &complaint
 	ran := load.Run()
 	if ctx.Err() != nil {
-		return errInterrupted
+		return nil, errInterrupted
 	}
 	var exit *exec.ExitError
 	if ran != nil && (!errors.As(ran, &exit) || exit.ExitCode() != exitFailed) {
-		return fmt.Errorf("%w (%w)", errors.New(lastLine(complaint.String())), ran)
+		return nil, fmt.Errorf("%w (%w)", errors.New(lastLine(complaint.String())), ran)
 	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return errors.New(lastLine(complaint.String()))
+	if text, err = os.ReadFile(file); err != nil {
+		return nil, errors.New(lastLine(complaint.String()))
 	}
-	if err := os.Remove(file); err != nil {
-		return err
-	}
-	return c.results.take(i, text)
+	return text, os.Remove(file)
 }
 
 // lastLine is the last line of what a process said: by convention its reason to end.

@@ -27,18 +27,18 @@ const (
 	answerBytes = 1024
 )
 
-// counters are the server's, by series: the name of the metric without the project's prefix, and its label.
+// counters are whole numbers that the server tells, by series: the name of the metric without a prefix, and its label.
 type counters map[string]int
 
 // countersPrefix begins the names of the metrics that are the server's own.
 const countersPrefix = "pulsewheel_"
 
-// parseCounters reads what /metrics says, in Prometheus' text format. Only whole numbers with one label at most are taken:
-// counters and gauges of things, no histograms and no ratios.
-func parseCounters(body []byte) counters {
+// parseMetrics reads what /metrics says of names that begin so, in Prometheus' text format. Only whole numbers with one label at most
+// are taken: counters and gauges of things, no histograms and no ratios.
+func parseMetrics(body []byte, prefix string) counters {
 	all := counters{}
 	for lines := bufio.NewScanner(bytes.NewReader(body)); lines.Scan(); {
-		line, found := strings.CutPrefix(lines.Text(), countersPrefix)
+		line, found := strings.CutPrefix(lines.Text(), prefix)
 		series, value, ok := cutLast(line, " ")
 		if !found || !ok || strings.Contains(series, ",") {
 			continue
@@ -64,7 +64,7 @@ func (a *admin) counters() (counters, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseCounters(body), nil
+	return parseMetrics(body, countersPrefix), nil
 }
 
 // held is how many connections the server has, those included that wait to be accepted or are in their handshake.

@@ -288,7 +288,7 @@ func TestPartsAreTheWhole(t *testing.T) {
 				t.Fatal(err)
 			}
 			var connections, hostile int
-			var rate, churnRate, hostileRate float64
+			var rate, churnRate float64
 			for i, p := range parts {
 				if p.connections+p.guests > tt.most || p.connections+p.guests == 0 || p.opening < 1 || p.index != i {
 					t.Errorf("part %d: %+v", i, p)
@@ -296,15 +296,12 @@ func TestPartsAreTheWhole(t *testing.T) {
 				connections, hostile = connections+p.connections, hostile+p.hostile
 				rate += p.rate
 				churnRate += p.churnRate
-				if p.hostile > 0 {
-					hostileRate += p.hostileRate
-				}
 			}
 			if connections != tt.o.connections || hostile != tt.o.hostile || len(parts) != tt.want {
 				t.Errorf("%d connections and %d hostile in %d parts, want %d, %d in %d", connections, hostile, len(parts), tt.o.connections, tt.o.hostile, tt.want)
 			}
-			if tt.name != "hostile" && (!near(rate, tt.o.rate) || !near(churnRate, tt.o.churnRate)) || !near(hostileRate, tt.o.hostileRate) {
-				t.Errorf("rates %v, %v, %v", rate, churnRate, hostileRate)
+			if tt.name != "hostile" && (!near(rate, tt.o.rate) || !near(churnRate, tt.o.churnRate)) {
+				t.Errorf("rates %v, %v", rate, churnRate)
 			}
 		})
 	}

@@ -32,6 +32,7 @@ type echoer struct {
 	opcode  wsframe.Opcode
 	payload []byte
 	frame   []byte // the payload masked, ready to send
+	ack     []byte // the answer to a text heartbeat, likewise
 	latency *histogram
 	pacer   *pacer // nil in the closed loop
 
@@ -60,7 +61,7 @@ func newEchoer(c *client, o *options) *echoer {
 	if o.text {
 		e.opcode = wsframe.Text
 	}
-	e.frame = c.frame(e.opcode, e.payload)
+	e.frame, e.ack = c.frame(e.opcode, e.payload), c.frame(wsframe.Text, []byte(textAck))
 	return e
 }
 
@@ -199,8 +200,16 @@ func (e *echoer) startOpenLoop(o *options) {
 	}
 }
 
-// count checks a message and counts it; false for one that is not an echo (a server may say something of its own).
+// count checks a message and counts it; false for one that is not an echo: a server may say something of its own, and a heartbeat of
+// it wants an answer.
 func (e *echoer) count(i int, m wsframe.Message) bool {
+	if m.Opcode == wsframe.Text && bytes.HasPrefix(m.Payload, []byte(`{"type":"`)) { // no payload of ours begins like that
+		if bytes.HasPrefix(m.Payload, []byte(`{"type":"heartbeat"`)) {
+			e.client.traffic.Acks++
+			e.client.reply(e.ack)
+		}
+		return false
+	}
 	if m.Opcode != e.opcode && len(m.Payload) != len(e.payload) {
 		return false
 	}

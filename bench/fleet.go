@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -58,8 +59,9 @@ func (b *byteSize) String() string { return fmt.Sprintf("%dMiB", int64(*b)>>20) 
 func (b *byteSize) Set(text string) error {
 	for unit, shift := range map[string]int{"KiB": 10, "MiB": 20, "GiB": 30} {
 		var n int64
+		var err error
 		if number, ok := strings.CutSuffix(text, unit); ok {
-			if _, err := fmt.Sscanf(number, "%d", &n); err != nil || n < 0 || n > 1<<20 {
+			if n, err = strconv.ParseInt(number, 10, 64); err != nil || n < 0 || n > 1<<20 {
 				break
 			}
 			*b = byteSize(n << shift)
@@ -93,18 +95,13 @@ func parseFleet(args []string, stderr io.Writer) (*fleetOptions, error) {
 		{fs.NArg() > 0, fmt.Sprintf("unexpected argument %q", fs.Arg(0))},
 		{o.connections < 1, fmt.Sprintf("--connections %d is less than 1", o.connections)},
 		{o.perProcess < 0, fmt.Sprintf("--per-process %d is negative", o.perProcess)},
-		{o.interval < 10*time.Millisecond, fmt.Sprintf("--interval %v is less than 10ms", o.interval)},
-		{o.duration <= 0, fmt.Sprintf("--duration %v is not positive", o.duration)},
-		{o.settle < 0, fmt.Sprintf("--settle %v is negative", o.settle)},
-		{!(o.rate >= 0), fmt.Sprintf("--rate %v is negative", o.rate)},
-		{!(o.bytesMost >= 0), fmt.Sprintf("--bytes-most %v is negative", o.bytesMost)},
+		{o.interval < 10*time.Millisecond || o.interval > spanMost, fmt.Sprintf("--interval %v is not between 10ms and %v", o.interval, spanMost)},
+		durationRule(o.duration),
+		{o.settle < 0 || o.settle > spanMost, fmt.Sprintf("--settle %v is not between 0 and %v", o.settle, spanMost)},
+		rateRule("--rate", o.rate),
+		{!(o.bytesMost >= 0 && o.bytesMost <= factorMost), fmt.Sprintf("--bytes-most %v is not between 0 and %v", o.bytesMost, factorMost)},
 	}
-	for _, r := range rules {
-		if r.broken {
-			return nil, fmt.Errorf("%w: %s", errUsage, r.text)
-		}
-	}
-	return o, nil
+	return o, broken(rules)
 }
 
 // fleet is a run. Everything of it belongs to the goroutine of run.
@@ -142,6 +139,9 @@ type memory struct{ resident, anonymous int64 }
 // runFleet is the subcommand.
 func runFleet(args []string, stdout, stderr io.Writer) error {
 	o, err := parseFleet(args, stderr)
+	if err == nil {
+		err = checkWritable(o.jsonFile)
+	}
 	if err != nil {
 		return err
 	}

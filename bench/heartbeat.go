@@ -9,8 +9,12 @@ import (
 	"github.com/pulsewheel/pulsewheel/wsframe"
 )
 
-// binWidth is the grain at which the evenness of beats is judged, in ns.
-const binWidth = int64(100 * time.Millisecond)
+const (
+	// binWidth is the grain at which the evenness of beats is judged, in ns.
+	binWidth = int64(100 * time.Millisecond)
+	// textAck answers a heartbeat in mode text.
+	textAck = `{"type":"heartbeat_ack"}`
+)
 
 func heartbeatDefaults(o *options) {
 	o.connections, o.interval, o.lateAfter, o.settle = 10000, 2*time.Second, 100*time.Millisecond, time.Second
@@ -31,7 +35,7 @@ type beats struct {
 	late     int64 // ns behind the interval
 
 	first     int     // connections below it are not watched: they say something, and are not beaten
-	last      []int64 // per connection: when the last beat came (or the connection was opened)
+	last      []int64 // per connection: when the last beat came, the client sent one, or the connection was opened
 	total     int     // beats since the beginning
 	recording bool
 	from      int64 // of the span being recorded
@@ -69,7 +73,7 @@ func newBeats(c *client, o *options) *beats {
 		last: make([]int64, o.connections), acked: make([]int, o.connections),
 		beatCounts: beatCounts{Lateness: newHistogram()}, rtt: newHistogram(),
 		beat: c.frame(wsframe.Text, []byte(`{"type":"heartbeat"}`)),
-		ack:  c.frame(wsframe.Text, []byte(`{"type":"heartbeat_ack"}`)),
+		ack:  c.frame(wsframe.Text, []byte(textAck)),
 	}
 	c.hooks.opened = func(i int, at int64) { b.last[i] = at }
 	c.hooks.ping = b.heard
@@ -97,6 +101,19 @@ func (b *beats) message(i int, m wsframe.Message, at int64) {
 	}
 }
 
+// speak sends a beat of the client. The server's next one is due an interval after it: who says something is not asked.
+func (b *beats) speak(i int) {
+	if !b.client.send(i, b.beat) {
+		return
+	}
+	b.client.traffic.Beats++
+	now := b.client.clock()
+	if b.recording {
+		b.Missed += skipped(now-b.last[i], b.interval)
+	}
+	b.last[i] = now
+}
+
 // heard counts one beat of the server.
 func (b *beats) heard(i int, at int64) {
 	if i < b.first {
@@ -119,8 +136,8 @@ func (b *beats) heard(i int, at int64) {
 	}
 }
 
-// skipped is how many beats did not come within a gap between two that did: a gap of one interval and a half or more
-// holds at least one.
+// skipped is how many beats did not come within a gap between two that did, or before a beat of the client: a gap of one interval and
+// a half or more holds at least one.
 func skipped(gap, interval int64) int {
 	return max(int(math.Round(float64(gap)/float64(interval)))-1, 0)
 }
@@ -182,11 +199,7 @@ func runHeartbeat(s *session) error {
 	}
 	if o.clientInterval > 0 {
 		rate := float64(o.connections) / o.clientInterval.Seconds()
-		b.pacer = newPacer(c.clock(), rate, o.connections, func(i int) {
-			if c.send(i, b.beat) {
-				c.traffic.Beats++
-			}
-		})
+		b.pacer = newPacer(c.clock(), rate, o.connections, b.speak)
 		c.pacer = b.pacer
 	}
 	// Every connection has its first beat behind it before the span begins.
@@ -222,7 +235,7 @@ func runHeartbeat(s *session) error {
 // fill writes the report.
 func (f *heartbeatFound) fill(s *session, sp span) {
 	o, r := s.whole, s.report
-	p99 := f.Counts.fill(r, o, float64(s.total.Active)*sp.seconds()/o.interval.Seconds(), sp.seconds())
+	p99 := f.Counts.fill(r, o, float64(s.total.Active)*o.beatsDue(sp.seconds()), sp.seconds())
 	s.perOperation(sp, "beat", f.Counts.Beats+f.Acks)
 	limits := dependents{what: "beats", latencies: []timed{{p99, []string{latencyKey, "beats_late"}}}}
 	rtt := f.RTT.latencies()
@@ -235,9 +248,24 @@ func (f *heartbeatFound) fill(s *session, sp span) {
 		r.add("acks_missing", float64(f.Unacked))
 	}
 	s.calibrate(sp, limits)
-	r.require(f.Counts.Beats > 0, "no beat in %v: is --interval %v the server's?", o.duration, o.interval)
+	if o.isTalkative() {
+		r.note("every connection says something each %v: the server has no reason to ask within its %v, and may send no beat at all", o.clientInterval, o.interval)
+	} else {
+		r.require(f.Counts.Beats > 0, "no beat in %v: is --interval %v the server's?", o.duration, o.interval)
+	}
 	r.require(f.Counts.Missed == 0, "%d beats were missed%s", f.Counts.Missed, sp.client.excuse(o.interval))
 	r.require(f.Unacked <= 0, "%d heartbeats of the client were not acknowledged within %v", f.Unacked, drainFor)
+}
+
+// isTalkative says that the client speaks so often that a server which asks only who is silent never asks.
+func (o *options) isTalkative() bool { return o.clientInterval > 0 && o.clientInterval <= o.interval }
+
+// beatsDue is how many beats a connection is to get in a time: one each interval, counted anew from each beat of its own.
+func (o *options) beatsDue(seconds float64) float64 {
+	if o.clientInterval == 0 {
+		return seconds / o.interval.Seconds()
+	}
+	return seconds / o.clientInterval.Seconds() * float64((o.clientInterval-1)/o.interval)
 }
 
 // fill reports the beats of a span of which so many were due, and returns the p99 of their lateness in µs.

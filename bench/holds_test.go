@@ -49,8 +49,8 @@ func TestPulsewheelHolds(t *testing.T) {
 		{"idle", nil, []string{"idle", "--duration", "1500ms", "--echo-once", "--echo-settle", "200ms", "--processes", "2"}},
 		{"heartbeat", nil, []string{"heartbeat", "--interval", "1s", "--duration", "2s"}},
 		{"heartbeat as text", nil, []string{"heartbeat", "--interval", "1s", "--duration", "2s", "--mode", "text", "--processes", "2"}},
-		// Who has just said something is beaten later, so beats are judged by three times the server's interval.
-		{"heartbeats of the client", nil, []string{"heartbeat", "--interval", "3s", "--client-interval", "2s", "--duration", "3s"}},
+		{"heartbeats of the client", nil, []string{"heartbeat", "--interval", "1s", "--client-interval", "2500ms", "--duration", "3s"}},
+		{"heartbeats of the client alone", nil, []string{"heartbeat", "--interval", "1s", "--client-interval", "400ms", "--duration", "1500ms"}},
 		{"echo", nil, []string{"echo", "--duration", "600ms", "--pipeline", "3"}},
 		{"echo at a rate", nil, []string{"echo", "--duration", "2500ms", "--rate", "500", "--size", "20000", "--processes", "3"}},
 		{"storm", nil, []string{"storm"}},
@@ -84,6 +84,15 @@ func TestPulsewheelHolds(t *testing.T) {
 					t.Errorf("%v descriptors before and %v at most: nobody came", before, most)
 				}
 				o.number(t, "server_rss_bytes_after")
+			case tt.name == "heartbeats of the client alone":
+				if beats, acks := o.number(t, "beats"), o.number(t, "acks"); beats > 0 || acks < 300 {
+					t.Errorf("%v beats of the server and %v acknowledgements, want none and some 375", beats, acks)
+				}
+			case tt.name == "heartbeats of the client":
+				// In 2.5 s one of the client and two of the server, each an interval behind what was there before.
+				if beats := o.number(t, "beats"); beats < 150 || beats > 300 {
+					t.Errorf("%v beats of the server, want some 240", beats)
+				}
 			case tt.name == "broadcast":
 				if n := o.number(t, "deliveries"); n != 300 {
 					t.Errorf("%v deliveries of 3 broadcasts to 100", n)
@@ -110,7 +119,7 @@ func liar(t *testing.T, base, series string) (url string) {
 			w.WriteHeader(http.StatusBadGateway)
 			return
 		}
-		if parseCounters(body)["connections_opened_total"] > 0 {
+		if parseMetrics(body, countersPrefix)["connections_opened_total"] > 0 {
 			body = line.ReplaceAllFunc(body, func(found []byte) []byte {
 				name, value, _ := cutLast(string(found), " ")
 				n, _ := strconv.Atoi(value) // digits, by the expression

@@ -81,6 +81,41 @@ func TestHostile(t *testing.T) {
 	}
 }
 
+// TestHostileAtOneTime: those whose end takes longer than --again are there all the time, also while they come one after another.
+func TestHostileAtOneTime(t *testing.T) {
+	t.Parallel()
+	o := bench(t, calmHostile(t, "half-frame,half-header", "--hostile-rate", "36", "--at-least", "16")...)
+	if o.code != exitOK {
+		t.Fatalf("exit %d: %s", o.code, o.stderr)
+	}
+	if most, least := o.number(t, "hostile_most"), o.number(t, "hostile_least"); most != 18 || least < 16 || least > most {
+		t.Errorf("%v at one time, %v at least, of 18", most, least)
+	}
+	if s := o.number(t, "duration_seconds"); s < 2.2 {
+		t.Errorf("%v s under attack, want half a second for their coming and 1.7 s", s)
+	}
+}
+
+// TestFewestSinceAllCame: what left before is not counted, what left since is, and who comes back ends that.
+func TestFewestSinceAllCame(t *testing.T) {
+	a := &attackers{fewest: 9, allCome: 100}
+	for _, step := range []struct {
+		at   int64
+		here int
+		want int
+	}{{99, 1, 9}, {100, 8, 8}, {101, 6, 6}, {102, 9, 6}} {
+		a.here = step.here
+		if a.countHere(step.at); a.fewest != step.want {
+			t.Errorf("fewest %d at %d, want %d", a.fewest, step.at, step.want)
+		}
+	}
+	a.here = 0
+	a.stop(103)
+	if a.here = 0; a.fewest != 0 {
+		t.Errorf("fewest %d, want none: that was so when it was stopped", a.fewest)
+	}
+}
+
 // TestHostileFindsFaults: each promise that a server may break is found by the check that is there for it.
 func TestHostileFindsFaults(t *testing.T) {
 	with := func(change func(*guard)) peerOptions {
@@ -109,7 +144,7 @@ func TestHostileFindsFaults(t *testing.T) {
 		{"ends the healthy", with(func(g *guard) { g.evictAt = 3 }), "oversized", nil, "connections were lost"},
 		{"does not echo", peerOptions{pingEvery: 200 * time.Millisecond, guard: guarded(), mute: true}, "half-frame", nil, "no message came back"},
 		{"holds descriptors", with(func(g *guard) { g.leak = true }), "half-frame", []string{"--pid", ownPID()}, "descriptors, before it were"},
-		{"peers stay away", with(func(*guard) {}), "half-frame", []string{"--hostile-rate", "2"}, "hostile peers came"},
+		{"none stays", with(func(*guard) {}), "oversized", []string{"--at-least", "10"}, "at one moment only"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -129,32 +164,37 @@ func TestHostileFindsFaults(t *testing.T) {
 func TestHostileFactor(t *testing.T) {
 	tests := []struct {
 		name     string
-		attacked []int // p99 of each pair in ms; before it is 10
-		late     time.Duration
+		attacked []int         // p99 of each pair in ms; before it is 10
+		quiet    time.Duration // how late the client was before
+		late     time.Duration // and under attack
 		factor   float64
 		want     string // of the problems; empty: none
 	}{
-		{"one bad pair of three", []int{15, 90, 12}, 0, 2, ""},
-		{"two bad pairs of three", []int{35, 90, 12}, 0, 2, "under attack is 3.5"},
-		{"not judged", []int{90}, 0, 0, ""},
-		{"late client", []int{15}, 6 * time.Millisecond, 2, "can't be judged"},
+		{"one bad pair of three", []int{15, 90, 12}, 0, 0, 2, ""},
+		{"two bad pairs of three", []int{35, 90, 12}, 0, 0, 2, "under attack is 3.5"},
+		{"not judged", []int{90}, 0, 0, 0, ""},
+		{"client late before", []int{15}, 6 * time.Millisecond, 0, 2, "can't be judged"},
+		{"client late under attack", []int{35}, 0, 20 * time.Millisecond, 2, "can't be judged"},
+		{"an upper bound that holds", []int{15}, 0, 20 * time.Millisecond, 2, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			span := span{to: int64(time.Second)}
-			span.client.Late = newHistogram()
-			span.client.Late.record(int64(tt.late))
+			spanOf := func(late time.Duration) span {
+				h := newHistogram()
+				h.record(int64(late))
+				return span{to: int64(time.Second), client: clientUse{Late: h}}
+			}
 			with := func(ms int) calm {
 				h := newHistogram()
 				h.record(int64(ms) * int64(time.Millisecond))
-				return calm{Latency: h, Beats: 1, Messages: 1, Use: span.client}
+				return calm{Latency: h, Beats: 1, Messages: 1}
 			}
 			f := hostileFound{}
 			for _, ms := range tt.attacked {
 				f.Before, f.Attacked = append(f.Before, with(10)), append(f.Attacked, with(ms))
 			}
 			s := &session{whole: &options{factor: tt.factor, interval: time.Second}, report: &report{}}
-			f.fill(s, span, span)
+			f.fill(s, spanOf(tt.quiet), spanOf(tt.late))
 			if got := strings.Join(s.report.Problems, "; "); !strings.Contains(got, tt.want) || tt.want == "" && got != "" {
 				t.Errorf("problems %q, want %q", got, tt.want)
 			}

@@ -7,12 +7,22 @@ import (
 	"io"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 )
 
-// spareDescriptors is what the process needs beside its connections: standard streams, the poller's, /proc, perf.
-const spareDescriptors = 40
+const (
+	// spareDescriptors is what the process needs beside its connections: standard streams, the poller's, /proc, perf.
+	spareDescriptors = 40
+	// rateLeast and rateMost bound what happens on a plan, a second: below, nothing would for a quarter of an hour; above, the
+	// gaps are less than the clock's grain.
+	rateLeast, rateMost = 0.001, 1e9
+	// spanMost bounds every length of time that is waited for.
+	spanMost = 30 * 24 * time.Hour
+	// factorMost bounds how many times a bound may be: what is beyond is none.
+	factorMost = 1e6
+)
 
 // options are a scenario's flags, read and checked.
 type options struct {
@@ -77,6 +87,7 @@ type options struct {
 	handshakeTimeout time.Duration
 	again            time.Duration
 	factor           float64
+	atLeast          int // hostile peers that are to be there at any time once all have come
 	pairs            int
 }
 
@@ -182,32 +193,46 @@ func (o *options) check(sc scenario) error {
 	rules := []rule{
 		{!adminOK && o.adminURL != "", fmt.Sprintf("--admin %q is not http://HOST:PORT", o.adminURL)},
 		{o.connections < 1, fmt.Sprintf("--connections %d is less than 1", o.connections)},
-		{o.duration <= 0, fmt.Sprintf("--duration %v is not positive", o.duration)},
-		{o.rate < 0, fmt.Sprintf("--rate %v is negative", o.rate)},
+		durationRule(o.duration),
+		rateRule("--rate", o.rate),
 		{o.opening < 1, fmt.Sprintf("--opening %d is less than 1", o.opening)},
-		{o.openTimeout <= 0, fmt.Sprintf("--open-timeout %v is not positive", o.openTimeout)},
+		{o.openTimeout <= 0 || o.openTimeout > spanMost, fmt.Sprintf("--open-timeout %v is not between 0 and %v", o.openTimeout, spanMost)},
 		{o.processes < 1 || o.processes > partsMax, fmt.Sprintf("--processes %d is not between 1 and %d", o.processes, partsMax)},
 		{o.processes > o.connections, fmt.Sprintf("--processes %d are more than --connections %d", o.processes, o.connections)},
 		{o.perProcess < 0, fmt.Sprintf("--per-process %d is negative", o.perProcess)},
-		{o.settle < 0, fmt.Sprintf("--settle %v is negative", o.settle)},
+		{o.settle < 0 || o.settle > spanMost, fmt.Sprintf("--settle %v is not between 0 and %v", o.settle, spanMost)},
 		{o.syscalls && o.pid == 0, "--syscalls needs --pid"},
 		{o.pid < 0, fmt.Sprintf("--pid %d is no process id", o.pid)},
 		{o.size < 0 || o.size > sizeMax, fmt.Sprintf("--size %d is not between 0 and %d", o.size, sizeMax)},
 		{o.pipeline < 1 || o.pipeline > pipelineMax, fmt.Sprintf("--pipeline %d is not between 1 and %d", o.pipeline, pipelineMax)},
 		{o.pipeline > 1 && o.rate > 0 && name == "echo", "--pipeline belongs to the closed loop: leave out --rate"},
 		{o.mode != "" && o.mode != "ping" && o.mode != "text", fmt.Sprintf("--mode %q is neither ping nor text", o.mode)},
-		{name == "heartbeat" && o.interval < time.Millisecond, fmt.Sprintf("--interval %v is less than 1ms", o.interval)},
-		{o.clientInterval < 0, fmt.Sprintf("--client-interval %v is negative", o.clientInterval)},
+		{name == "heartbeat" && (o.interval < time.Millisecond || o.interval > spanMost), fmt.Sprintf("--interval %v is not between 1ms and %v", o.interval, spanMost)},
+		{o.clientInterval < 0 || o.clientInterval > spanMost, fmt.Sprintf("--client-interval %v is not between 0 and %v", o.clientInterval, spanMost)},
 	}
 	if sc.prepare != nil {
 		rules = append(rules, sc.prepare(o)...)
 	}
+	return broken(rules)
+}
+
+// broken is the first rule that does not hold, as an error; nil: all do.
+func broken(rules []rule) error {
 	for _, r := range rules {
 		if r.broken {
 			return fmt.Errorf("%w: %s", errUsage, r.text)
 		}
 	}
 	return nil
+}
+
+// rateRule takes a number of things a second, or 0 for as many as possible. Not-a-number is in no range.
+func rateRule(name string, rate float64) rule {
+	return rule{rate != 0 && !(rate >= rateLeast && rate <= rateMost), fmt.Sprintf("%s %v is neither 0 nor between %v and %v", name, rate, rateLeast, rateMost)}
+}
+
+func durationRule(d time.Duration) rule {
+	return rule{d <= 0 || d > spanMost, fmt.Sprintf("--duration %v is not between 0 and %v", d, spanMost)}
 }
 
 // addressList is a flag of IP addresses, comma-separated.
@@ -243,8 +268,8 @@ func (s *stepList) String() string {
 func (s *stepList) Set(text string) error {
 	*s = nil
 	for part := range strings.SplitSeq(text, ",") {
-		var n int
-		if _, err := fmt.Sscanf(part, "%d", &n); err != nil || n < 1 || (len(*s) > 0 && n <= (*s)[len(*s)-1]) {
+		n, err := strconv.Atoi(strings.TrimSpace(part))
+		if err != nil || n < 1 || (len(*s) > 0 && n <= (*s)[len(*s)-1]) {
 			return errors.New("not a rising list such as 2000,18000")
 		}
 		*s = append(*s, n)

@@ -33,7 +33,7 @@ type report struct {
 	Connections     int                       `json:"connections"`
 	Failed          int                       `json:"failed"`
 	Lost            int                       `json:"lost"`
-	DurationSeconds float64                   `json:"duration_seconds"`
+	DurationSeconds float64                   `json:"duration_seconds,omitempty"` // of the measured span; 0: none was completed
 	LatencyUs       *latencies                `json:"latency_us"`
 	Server          *serverFigures            `json:"server"`
 	ClientLimited   bool                      `json:"client_limited"`
@@ -120,7 +120,7 @@ func (r *report) publish(jsonFile string, stdout io.Writer) error {
 		}
 	}
 	if jsonFile != "" {
-		if err := r.save(jsonFile, stdout); err != nil {
+		if err := save(r, jsonFile, stdout); err != nil {
 			return err
 		}
 	}
@@ -130,9 +130,9 @@ func (r *report) publish(jsonFile string, stdout io.Writer) error {
 	return nil
 }
 
-// save writes the JSON object to a file, or to stdout for "-".
-func (r *report) save(name string, stdout io.Writer) error {
-	text, err := json.MarshalIndent(r, "", "  ")
+// save writes the result as one JSON object to a file, or to stdout for "-".
+func save(result any, name string, stdout io.Writer) error {
+	text, err := json.MarshalIndent(result, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -144,12 +144,33 @@ func (r *report) save(name string, stdout io.Writer) error {
 	return os.WriteFile(name, text, 0o644)
 }
 
+// checkWritable tries whether a result can be saved, before minutes are spent on one. It leaves no file where there was none.
+func checkWritable(name string) error {
+	if name == "" || name == "-" {
+		return nil
+	}
+	_, missing := os.Stat(name)
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o644)
+	if err == nil {
+		err = f.Close()
+	}
+	if err == nil && missing != nil {
+		err = os.Remove(name)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: --json: %w", errUsage, err)
+	}
+	return nil
+}
+
 // summary prints the result for people.
 func (r *report) summary(w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "%s\t%s\n", r.Scenario, r.Target)
 	fmt.Fprintf(table, "connections\t%d opened, %d failed, %d lost\n", r.Connections, r.Failed, r.Lost)
-	fmt.Fprintf(table, "measured\t%.2f s\n", r.DurationSeconds)
+	if r.DurationSeconds > 0 {
+		fmt.Fprintf(table, "measured\t%.2f s\n", r.DurationSeconds)
+	}
 	if l := r.LatencyUs; l != nil {
 		fmt.Fprintf(table, "%s\tp50 %s, p90 %s, p99 %s, p99.9 %s, max %s\n", r.latencyOf, us(l.P50), us(l.P90), us(l.P99), us(l.P999), us(l.Max))
 	}

@@ -10,7 +10,7 @@ import (
 
 // TestReportIsOneFlatObject: the object has the documented members, and the scenario's own figures beside them.
 func TestReportIsOneFlatObject(t *testing.T) {
-	r := &report{Scenario: "echo", Target: "ws://x/", Connections: 3, LatencyUs: &latencies{P50: 1}, Server: &serverFigures{RSSBytes: 9}}
+	r := &report{Scenario: "echo", Target: "ws://x/", Connections: 3, DurationSeconds: 2, LatencyUs: &latencies{P50: 1}, Server: &serverFigures{RSSBytes: 9}}
 	r.add("messages", 12)
 	r.add("cpu_us_per_echo", math.Inf(1)) // nothing happened
 	text, err := json.Marshal(r)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -21,11 +20,14 @@ type results struct {
 	keys     []string // in the order in which a run reports them
 	values   map[string][][]float64
 	withheld map[string][]int // per figure and server: in how many rounds it would have been the client's own
+	repeats  []int            // per server: turns taken again since the client was the limit
 	problems []string
 }
 
 func newResults(scenario string, servers []contestant) *results {
-	return &results{scenario: scenario, servers: servers, values: map[string][][]float64{}, withheld: map[string][]int{}}
+	return &results{
+		scenario: scenario, servers: servers, values: map[string][][]float64{}, withheld: map[string][]int{}, repeats: make([]int, len(servers)),
+	}
 }
 
 // take adds one run's JSON object.
@@ -167,15 +169,23 @@ func spreadOf(values []float64) spread {
 }
 
 // base is what the others are compared with: the first server's median, in the range of all its turns, those of the control
-// included. An unchanged server that differs from itself so much shows no difference when another does.
+// included. An unchanged server that differs from itself so much shows no difference when another does. Where one of the two
+// has no figure the other stands alone.
 func (r *results) base(key string) spread {
-	if r.isWithheld(key, 0) {
-		return spread{}
+	turns := []int{0}
+	if r.control {
+		turns = append(turns, len(r.servers)-1)
 	}
-	base := spreadOf(r.values[key][0])
-	if last := len(r.servers) - 1; r.control && len(r.values[key][last]) > 0 {
-		again := spreadOf(r.values[key][last])
-		base.Min, base.Max = min(base.Min, again.Min), max(base.Max, again.Max)
+	var base spread
+	for _, i := range turns {
+		turn := spreadOf(r.values[key][i])
+		switch {
+		case len(turn.Values) == 0 || r.isWithheld(key, i):
+		case len(base.Values) == 0:
+			base = turn
+		default:
+			base.Min, base.Max = min(base.Min, turn.Min), max(base.Max, turn.Max)
+		}
 	}
 	return base
 }
@@ -262,23 +272,18 @@ func (r *results) save(name string, stdout io.Writer) error {
 		}
 	}
 	withheld := map[string][]string{}
+	repeats := map[string]int{}
 	for i, s := range r.servers {
+		if r.repeats[i] > 0 {
+			repeats[s.name] = r.repeats[i]
+		}
 		for _, key := range r.keys {
 			if r.isWithheld(key, i) {
 				withheld[s.name] = append(withheld[s.name], key)
 			}
 		}
 	}
-	text, err := json.MarshalIndent(map[string]any{
-		"scenario": r.scenario, "servers": servers, "withheld": withheld, "at_floor": r.atFloor(), "problems": r.problems,
-	}, "", "  ")
-	if err != nil {
-		return err
-	}
-	text = append(text, '\n')
-	if name == "-" {
-		_, err = stdout.Write(text)
-		return err
-	}
-	return os.WriteFile(name, text, 0o644)
+	return save(map[string]any{
+		"scenario": r.scenario, "servers": servers, "withheld": withheld, "repeats": repeats, "at_floor": r.atFloor(), "problems": r.problems,
+	}, name, stdout)
 }

@@ -71,6 +71,64 @@ func TestControlWidensTheBase(t *testing.T) {
 	}
 }
 
+// TestWithheldBase: where the first server's own figure is the client's, the others stand beside its other turn.
+func TestWithheldBase(t *testing.T) {
+	tests := []struct {
+		name     string
+		withheld []int // of the servers
+		want     string
+	}{
+		{"its own", []int{0}, "15 [14 … 16] ≈"},
+		{"its other turn", []int{2}, "15 [14 … 16] ×1.50"},
+		{"both", []int{0, 2}, "15 [14 … 16]"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newResults("echo", []contestant{{name: "a"}, {name: "b"}, {name: "a-again"}})
+			r.control = true
+			for i, values := range [][]float64{{9, 10, 11}, {14, 15, 16}, {10, 12, 15}} {
+				for _, v := range values {
+					r.add("cpu", i, v)
+				}
+			}
+			for _, i := range tt.withheld {
+				r.withhold("cpu", i)
+			}
+			if got := cell(spreadOf(r.values["cpu"][1]), r.base("cpu"), false); got != tt.want {
+				t.Errorf("%q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestTurns: in every round each has one turn; nobody is always first, last, or behind the same one.
+func TestTurns(t *testing.T) {
+	const servers, rounds = 5, 10
+	first, behind := map[int]int{}, map[[2]int]int{}
+	for round := range rounds {
+		order := turnsOf(round, servers)
+		seen := map[int]bool{}
+		for at, i := range order {
+			seen[i] = true
+			if at > 0 {
+				behind[[2]int{order[at-1], i}]++
+			}
+		}
+		if len(seen) != servers {
+			t.Fatalf("round %d: %v", round, order)
+		}
+		first[order[0]]++
+	}
+	if len(first) != servers {
+		t.Errorf("first were %v", first)
+	}
+	for pair, n := range behind {
+		if n > rounds/2 {
+			t.Errorf("%d was behind %d in %d of %d rounds", pair[1], pair[0], n, rounds)
+		}
+	}
+}
+
 // TestRatesAtTheFloor: a server that is no slower than what only moves bytes is not what limits the rate.
 func TestRatesAtTheFloor(t *testing.T) {
 	r := newResults("echo", []contestant{{name: "floor-c"}, {name: "fast"}, {name: "slow"}})

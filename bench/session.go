@@ -38,7 +38,9 @@ type span struct {
 	client     clientUse
 }
 
-func (s span) seconds() float64 { return float64(s.to-s.from) / 1e9 }
+func (s span) seconds() float64 { return s.length().Seconds() }
+
+func (s span) length() time.Duration { return time.Duration(s.to - s.from) }
 
 // clientCores is how much of a core the clients used together.
 func (s span) clientCores() float64 { return s.client.CPU.Seconds() / s.seconds() }
@@ -49,6 +51,9 @@ func (s span) serverCores() float64 { return s.serverCPU.Seconds() / s.seconds()
 // runScenario runs one scenario from the first connection to the exit code. words are its flags, for the hands that it may
 // need.
 func runScenario(sc scenario, whole *options, words []string, stdout, stderr io.Writer) error {
+	if err := checkWritable(whole.jsonFile); err != nil {
+		return err
+	}
 	parts, err := sc.parts(whole)
 	if err != nil {
 		return err
@@ -114,11 +119,11 @@ func (s *session) finish(stdout io.Writer) error {
 	r.Failures, r.Losses = joined(r.Failures, t.Failures), joined(r.Losses, t.Losses)
 	r.require(t.Failed == 0, "%d connections could not be opened%s", t.Failed, mostly(t.Failures))
 	r.require(t.Lost == 0, "%d connections were lost%s", t.Lost, mostly(t.Losses))
-	if s.server != nil && r.Server == nil {
-		r.Server = &serverFigures{}
-	}
 	if s.server != nil {
 		if rss, err := s.server.rss(); err == nil { // else a problem has been recorded, or it ended just now
+			if r.Server == nil {
+				r.Server = &serverFigures{}
+			}
 			r.Server.RSSBytes = rss
 		}
 	}
@@ -221,14 +226,22 @@ func (s *session) measure(work func() error) (span, error) {
 // span is measure for the stretch that the report is about, of the length the caller asked for. begin is called when it
 // begins; nil: nothing.
 func (s *session) span(what string, begin func()) (span, error) {
+	return s.spanOf(what, s.opts.duration, begin)
+}
+
+// spanOf is span of another length.
+func (s *session) spanOf(what string, length time.Duration, begin func()) (span, error) {
 	sp, err := s.measure(func() error {
 		if begin != nil {
 			begin()
 		}
-		return s.rest(what, s.opts.duration)
+		return s.rest(what, length)
 	})
+	if err != nil {
+		return sp, err // it has no end
+	}
 	s.account(sp)
-	return sp, err
+	return sp, nil
 }
 
 // account puts the main span into the report.

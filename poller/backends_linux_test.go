@@ -3,6 +3,7 @@ package poller
 import (
 	"errors"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -196,7 +197,7 @@ func (k *fakeKernel) close() error {
 	return os.NewSyscallError("close", unix.Close(k.fd))
 }
 
-// TestEpollDescriptors: close-on-exec all, and the epoll one non-blocking, since
+// TestEpollDescriptors: close-on-exec all, and the gate non-blocking, since
 // otherwise the runtime's poller would not have it.
 func TestEpollDescriptors(t *testing.T) {
 	p := openPoller(t, openBackend)
@@ -204,8 +205,66 @@ func TestEpollDescriptors(t *testing.T) {
 	if !ok {
 		t.Fatalf("backend is a %T", p.backend)
 	}
-	for name, fd := range map[string]int{"epoll": e.fd, "timer": e.timer, "event": e.event} {
+	for name, fd := range map[string]int{"gate": e.gate, "timer": e.timer, "event": e.event} {
 		wantFlags(t, name, fd)
+	}
+}
+
+// TestEpollGate: a loop at work shuts the gate, and one that parks opens it: a wake-up, a deadline and an event reach it as before.
+func TestEpollGate(t *testing.T) {
+	p := openPoller(t, openBackend)
+	e := p.backend.(*epoll)
+	client, server := pair(t, "unix")
+	if err := p.Add(server.fd, 7, Readable|EdgeTriggered); err != nil {
+		t.Fatal(err)
+	}
+	work := func(waits int) {
+		t.Helper()
+		for range waits {
+			if _, err := unix.Write(client.fd, []byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			var batch [4]Event
+			if n, err := p.Wait(batch[:], time.Now().Add(patience)); n != 1 || err != nil {
+				t.Fatalf("Wait = %v, %v; want one event", batch[:n], err)
+			}
+			var buf [8]byte
+			if _, err := Read(server.fd, buf[:]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for round := range 3 {
+		waitUntil(t, p, time.Now().Add(time.Millisecond)) // it parks: that is the first of the waits that count
+		if work(gateShutsAfter - 2); e.shut {
+			t.Fatalf("round %d: shut after %d waits", round, e.busy)
+		}
+		if work(2); !e.shut {
+			t.Fatalf("round %d: open after %d waits", round, e.busy)
+		}
+		parkAndWake(t, p, 1)
+		if e.shut {
+			t.Fatalf("round %d: shut while parked", round)
+		}
+		// A deadline, and an event of a socket, reach a loop that has shut the gate before.
+		work(gateShutsAfter)
+		waitUntil(t, p, time.Now().Add(time.Millisecond))
+		work(gateShutsAfter)
+		written := make(chan error)
+		go func() {
+			for p.wakeup.state.Load() != parked {
+				runtime.Gosched()
+			}
+			_, err := unix.Write(client.fd, []byte("y"))
+			written <- err
+		}()
+		var batch [4]Event
+		if n, err := p.Wait(batch[:], time.Now().Add(patience)); n != 1 || err != nil || batch[0].Token != 7 {
+			t.Fatalf("round %d: Wait = %v, %v; want the socket's event", round, batch[:n], err)
+		}
+		if err := <-written; err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -71,7 +71,7 @@ type Poller struct {
 	wakeup wakeup
 }
 
-// Open creates a poller. It holds three descriptors on Linux (epoll, timer,
+// Open creates a poller. It holds four descriptors on Linux (epoll twice, timer,
 // wake-up) and one with kqueue, all close-on-exec.
 func Open() (*Poller, error) {
 	return openWith(openBackend)

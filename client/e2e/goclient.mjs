@@ -8,7 +8,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { resolve } from "node:path";
-import { Server, check, checks, failures, freePort, pause, until } from "./harness.mjs";
+import { Server, check, conclude, failures, freePort, pause, until } from "./harness.mjs";
 
 const TIMEOUT_MS = 6_000;
 const SILENCE_MS = 5_000;
@@ -47,11 +47,10 @@ async function main() {
     check("Go client: a frozen server is noticed", noticed && answers.child.exitCode === 1 && beats.child.exitCode === 1, `${Math.round(performance.now() - from)} ms`);
   } finally {
     for (const { child } of programs) child.kill("SIGKILL");
-    if (server.child?.exitCode === null && server.child.signalCode === null) await server.stop();
+    await server.end();
     if (failures()) console.error(programs.map(({ log }) => log).join("----\n"));
   }
-  console.log(`${checks() - failures()} of ${checks()} checks hold`);
-  return failures() ? 1 : 0;
+  return conclude();
 }
 
 process.exitCode = await main();

@@ -1,4 +1,4 @@
-// What run.mjs stands on: the server as a child process, a page server, a browser,
+// What the scripts stand on: the server as a child process, a page server, a browser,
 // and checks that go on after a failure so that one run tells of all.
 
 import { spawn } from "node:child_process";
@@ -13,6 +13,8 @@ import WebSocket from "ws";
 
 export const folder = new URL("../", import.meta.url);
 export const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
+/** Milliseconds since 1970 that no adjustment moves: the same in every process. */
+export const now = () => performance.timeOrigin + performance.now();
 
 /** Waits until the condition holds, looking every 25 ms; false when time is up. */
 export async function until(condition, ms) {
@@ -33,7 +35,12 @@ export function check(name, holds, detail = "") {
 }
 
 export const failures = () => results.filter((holds) => !holds).length;
-export const checks = () => results.length;
+
+/** Prints how many checks hold and answers the exit code. */
+export function conclude() {
+  console.log(`${results.length - failures()} of ${results.length} checks hold`);
+  return failures() ? 1 : 0;
+}
 
 /** Counts of times in bins of widthMs from 0 on; what lies beyond the last bin is left out. */
 export function histogram(times, widthMs, bins) {
@@ -89,6 +96,12 @@ export class Server {
     const [code, by] = await this.exit;
     clearTimeout(hard);
     return code ?? by;
+  }
+
+  /** Ends it if it runs, and shows its last words if a check failed. */
+  async end() {
+    if (this.child?.exitCode === null && this.child.signalCode === null) await this.stop();
+    if (failures()) console.error(`the server's log ends with:\n${this.log.slice(-3000)}`);
   }
 
   freeze() { this.child.kill("SIGSTOP"); }

@@ -1,10 +1,10 @@
 // A share of the clients of restart.mjs, in a process of its own: descriptors are
 // counted by process, and one event loop for all would measure itself. Forked; talks
-// by messages: {open: {url, clients, source}}, {collect: true}, {close: true}.
+// by messages: {open: {url, count, source}}, {collect: true}, {close: true}.
 
 import WebSocket from "ws";
 import { PulsewheelClient } from "../pulsewheel.js";
-import { pause } from "./harness.mjs";
+import { now, pause } from "./harness.mjs";
 
 /** Clients that start at once, and the pause before the next ones: 5,000 a second. */
 const BATCH = 100;
@@ -15,12 +15,11 @@ const PER_ADDRESS = 1_000;
 /** Between two reports. */
 const TICK_MS = 50;
 
-const now = () => performance.timeOrigin + performance.now();
 const clients = [];
 /** What happened to each client since the last collection. */
 let fates = [];
 
-const fresh = () => ({ lost: [], delays: [], reasons: [], tries: [], back: [] });
+const fresh = () => ({ lost: [], reasons: [], tries: [], back: [] });
 
 /** The class of ws bound to one loopback address, without extensions and their memory. */
 function bound(localAddress) {
@@ -32,10 +31,9 @@ function bound(localAddress) {
 function watch(client, index) {
   client.on("state", ({ state }) => { if (state === "connecting") fates[index].tries.push(now()); });
   client.on("open", () => fates[index].back.push(now()));
-  client.on("close", ({ opened, delay, reason }) => {
+  client.on("close", ({ opened, reason }) => {
     if (!opened) return; // a refused attempt: counted by its try
     fates[index].lost.push(now());
-    fates[index].delays.push(delay);
     fates[index].reasons.push(reason);
   });
 }

@@ -13,7 +13,7 @@ import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import WebSocket from "ws";
 import { PulsewheelClient } from "../pulsewheel.js";
-import { DemoTab, Server, check, checks, failures, folder, freePort, launchBrowser, pause, servePage, until } from "./harness.mjs";
+import { DemoTab, Server, check, conclude, folder, freePort, launchBrowser, pause, servePage, until } from "./harness.mjs";
 
 const INTERVAL_MS = 2_000;
 const TIMEOUT_MS = 6_000;
@@ -253,11 +253,9 @@ async function main() {
   } finally {
     await browser?.close();
     own?.close();
-    if (server.child?.exitCode === null && server.child.signalCode === null) await server.stop();
-    if (failures()) console.error(`the server's log ends with:\n${server.log.slice(-3000)}`);
+    await server.end();
   }
-  console.log(`${checks() - failures()} of ${checks()} checks hold`);
-  return failures() ? 1 : 0;
+  return conclude();
 }
 
 process.exitCode = await main();

@@ -10,7 +10,7 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { check, checks, failures, freePort, launchBrowser, pause, Server, until } from "../../client/e2e/harness.mjs";
+import { check, conclude, freePort, launchBrowser, pause, Server, until } from "../../client/e2e/harness.mjs";
 
 const { WebSocket } = createRequire(new URL("../../client/e2e/harness.mjs", import.meta.url))("ws");
 const CONNECTIONS = 60;
@@ -209,11 +209,9 @@ async function main() {
     await guarded(browser, binary, values.shots);
   } finally {
     await browser.close();
-    if (server.child?.exitCode === null && server.child.signalCode === null) await server.stop();
-    if (failures()) console.error(`the server's log ends with:\n${server.log.slice(-3000)}`);
+    await server.end();
   }
-  console.log(`${checks() - failures()} of ${checks()} checks hold`);
-  return failures() ? 1 : 0;
+  return conclude();
 }
 
 process.exitCode = await main();

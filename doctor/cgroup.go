@@ -31,25 +31,19 @@ const MemoryUnlimited = 1 << 60
 
 // MemoryGroups yields the control groups of this process and those above them, of both versions. read is os.ReadFile, but in tests.
 func MemoryGroups(read func(path string) ([]byte, error)) iter.Seq[MemoryGroup] {
-	text := func(path string) string {
-		text, err := read(path)
-		if err != nil {
-			return ""
-		}
-		return string(text)
-	}
 	// Version 2 slows a group down above memory.high and kills above memory.max.
 	files := map[string]*MemoryGroupFiles{
 		"cgroup2": {[]MemoryLimitFile{{"memory.max", "MemoryMax"}, {"memory.high", "MemoryHigh"}}, "memory.current", "inactive_file"},
 		"cgroup":  {[]MemoryLimitFile{{"memory.limit_in_bytes", "MemoryLimit"}}, "memory.usage_in_bytes", "total_inactive_file"},
 	}
 	return func(yield func(MemoryGroup) bool) {
-		for line := range strings.Lines(text("/proc/self/cgroup")) {
+		mounts := textOf(read, "/proc/self/mountinfo")
+		for line := range strings.Lines(textOf(read, "/proc/self/cgroup")) {
 			version, own, ok := memoryGroup(line)
 			if !ok {
 				continue
 			}
-			mount := findGroupMount(text("/proc/self/mountinfo"), version)
+			mount := findGroupMount(mounts, version)
 			// A container may see its group as the root of the mount, and its name as the host knows it.
 			if rest, isBelow := strings.CutPrefix(own, mount.root); isBelow && mount.root != "/" && (rest == "" || rest[0] == '/') {
 				own = path.Clean("/" + rest)

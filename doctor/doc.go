@@ -3,7 +3,7 @@
 // [Examine] compares the kernel's limits with a number of connections: descriptors, queues, memory, connection tracking, clock. Each
 // [Finding] says what there is, what is needed, by how much it is short, and the exact line that sets it. [Probe] opens a WebSocket
 // through whatever stands in front of a server, stays silent, and tells when it is cut and whose limit that is: [KnownLimits] has
-// the defaults of proxies and load balancers.
+// the defaults of proxies and load balancers. [MemoryGroups] finds the control groups that bound the memory of this process.
 //
 // # Concurrency
 //

@@ -241,8 +241,11 @@ func (e *examination) clock() {
 	e.noteBelow(clockConnections)
 }
 
-func (e *examination) text(path string) string {
-	text, err := e.host.Read(path)
+func (e *examination) text(path string) string { return textOf(e.host.Read, path) }
+
+// textOf is what a file says; nothing if it can't be read.
+func textOf(read func(path string) ([]byte, error), path string) string {
+	text, err := read(path)
 	if err != nil {
 		return ""
 	}

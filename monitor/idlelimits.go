@@ -39,10 +39,7 @@ func (w *cutWatcher) read() (now cuts, ok bool) {
 	for i := range min(len(now.silence.Counts), len(reset.Counts)) {
 		now.silence.Counts[i] += reset.Counts[i]
 	}
-	w.window = append(w.window, now)
-	if len(w.window) > idleWindow+1 {
-		w.window = w.window[1:]
-	}
+	w.window = appendBounded(w.window, idleWindow+1, now)
 	return now, true
 }
 

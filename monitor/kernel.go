@@ -123,25 +123,34 @@ func (k kernel) memory() (fullest memoryUse, known bool) {
 			fullest = memoryUse{share, fmt.Sprintf("%s of %s of %s", humanBytes(used), humanBytes(limit), what)}
 		}
 	}
-	total, hasTotal := field(k.text("/proc/meminfo"), "MemTotal:")
-	available, hasAvailable := field(k.text("/proc/meminfo"), "MemAvailable:")
+	machine := k.text("/proc/meminfo")
+	total, hasTotal := field(machine, "MemTotal:")
+	available, hasAvailable := field(machine, "MemAvailable:")
 	if hasTotal && hasAvailable {
 		consider((total-available)*1024, total*1024, "the machine")
 	}
 	for group := range doctor.MemoryGroups(k.read) {
+		limit := k.groupLimit(group)
 		used, hasUsed := number(k.text(path.Join(group.Folder, group.Files.Usage)))
-		if !hasUsed {
+		if limit >= doctor.MemoryUnlimited || !hasUsed {
 			continue
 		}
 		// The kernel drops the unused part of its file cache before it kills anybody.
 		cache, _ := field(k.text(path.Join(group.Folder, "memory.stat")), group.Files.Cache)
-		for _, f := range group.Files.Limits {
-			if limit, ok := number(k.text(path.Join(group.Folder, f.Name))); ok && limit < doctor.MemoryUnlimited {
-				consider(max(0, used-cache), limit, "the control group")
-			}
-		}
+		consider(max(0, used-cache), limit, "the control group")
 	}
 	return fullest, known
+}
+
+// groupLimit is the tightest limit of a control group; doctor.MemoryUnlimited where it has none.
+func (k kernel) groupLimit(group doctor.MemoryGroup) float64 {
+	tightest := float64(doctor.MemoryUnlimited)
+	for _, f := range group.Files.Limits {
+		if limit, ok := number(k.text(path.Join(group.Folder, f.Name))); ok && limit > 0 {
+			tightest = min(tightest, limit)
+		}
+	}
+	return tightest
 }
 
 // field finds the number behind a name at the beginning of a line.

@@ -72,20 +72,22 @@ func (l *live) remember(s server.Stats, rate *beatRate) {
 	point := historyJSON{UptimeSeconds: s.Uptime.Seconds(), Active: s.Active, HeartbeatsPerSecond: rate.next(s)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.history) >= historyPoints {
-		l.history = l.history[:copy(l.history, l.history[1:])]
-	}
-	l.history = append(l.history, point)
+	l.history = appendBounded(l.history, historyPoints, point)
 }
 
 // rememberEnds keeps the counts of ends for the page's last minute.
 func (l *live) rememberEnds(s server.Stats) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.ends) >= endsReadings {
-		l.ends = l.ends[:copy(l.ends, l.ends[1:])]
+	l.ends = appendBounded(l.ends, endsReadings, endsReading{s.Uptime, s.Closed, s.Rejected})
+}
+
+// appendBounded adds an entry to a list that holds so many at most, and then forgets its oldest.
+func appendBounded[E any](list []E, most int, entry E) []E {
+	if len(list) >= most {
+		list = list[:copy(list, list[1:])]
 	}
-	l.ends = append(l.ends, endsReading{s.Uptime, s.Closed, s.Rejected})
+	return append(list, entry)
 }
 
 // recent counts what ended since the last reading that is endsWindow old; since the start or the first reading where there is none.
@@ -254,10 +256,7 @@ func (s *snapshots) next() liveJSON {
 
 // recentQuantiles adds a reading to those of the window and tells its quantiles, in milliseconds.
 func recentQuantiles(window *[]server.Histogram, now server.Histogram) map[string]*float64 {
-	*window = append(*window, now)
-	if len(*window) > liveWindow+1 {
-		*window = (*window)[1:]
-	}
+	*window = appendBounded(*window, liveWindow+1, now)
 	recent := since(now, (*window)[0])
 	if len(*window) == 1 {
 		recent = server.Histogram{}

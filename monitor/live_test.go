@@ -229,7 +229,7 @@ func TestRuntimeCharts(t *testing.T) {
 		return len(m.charts.conns)
 	}
 	first := dialWebSocket(t, l.Addr().String(), "/debug/statsviz/ws")
-	if op, payload := first.nextOf(4 << 20); op != wsframe.Text || !strings.HasPrefix(payload, `{"event":"config"`) {
+	if op, payload := first.next(); op != wsframe.Text || !strings.HasPrefix(payload, `{"event":"config"`) {
 		t.Errorf("first message %v %.80s", op, payload)
 	}
 	for range chartsMax - 1 {
@@ -241,7 +241,7 @@ func TestRuntimeCharts(t *testing.T) {
 	}
 	promptly(t, l.Addr(), "charts")
 	for range 2 {
-		first.nextOf(4 << 20)
+		first.next()
 	}
 	if n := open(); n != chartsMax {
 		t.Errorf("%d charts are left of %d", n, chartsMax)
@@ -269,20 +269,4 @@ func TestRuntimeCharts(t *testing.T) {
 	}
 	eventually(t, "all closed", func() bool { return open() == 0 })
 	http.DefaultClient.CloseIdleConnections()
-}
-
-// nextOf is next for long messages.
-func (s *socket) nextOf(bytesMax int) (op wsframe.Opcode, payload string) {
-	s.t.Helper()
-	for {
-		m, n, ok, err := s.decoder.Next(&wsframe.Limits{Client: true, MessageBytesMax: bytesMax}, s.in)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		s.in = s.in[n:]
-		if ok {
-			return m.Opcode, string(m.Payload)
-		}
-		s.fill()
-	}
 }

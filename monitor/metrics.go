@@ -162,8 +162,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for i, n := range s.LoopConnections {
 		gauge(c.loopConnections, float64(n), strconv.Itoa(i))
 	}
-	if source, ok := c.monitor.source.(pressured); ok {
-		p := source.Pressure()
+	if p, known := c.monitor.pressure(); known {
 		gauge(c.loopsStarved, float64(p.LoopsStarved))
 		gauge(c.handlersQueued, float64(p.HandlersQueued))
 		counter(c.handlersSaturated, p.HandlersSaturated)

@@ -123,8 +123,8 @@ func (m *Monitor) Run(ctx context.Context) {
 	defer ends.Stop()
 
 	rate, history := beatRate{}, beatRate{}
-	rate.next(m.source.Stats())
 	first := m.source.Stats()
+	rate.next(first)
 	history.next(first)
 	m.live.rememberEnds(first)
 	watching, cuts := newWatcher(m), newCutWatcher(m)

@@ -161,9 +161,9 @@ func (w *watcher) lookSlow() {
 // lookFast reads what decides about refusing new connections.
 func (w *watcher) lookFast() {
 	m, s := w.monitor, w.signs
-	w.lookAtLateness()
-	if p, ok := m.source.(pressured); ok {
-		now := p.Pressure()
+	now, known := m.pressure()
+	w.lookAtLateness(now, known)
+	if known {
 		share := 0.0
 		if now.HandlersQueueMax > 0 && now.Loops > 0 {
 			share = max(float64(now.HandlersQueued)/float64(now.HandlersQueueMax), float64(now.LoopsStarved)/float64(now.Loops))
@@ -179,8 +179,8 @@ func (w *watcher) lookFast() {
 
 // lookAtLateness asks how far the loops are behind. Half of the turns that had a timer to serve were so late: one long turn, or one stop of the
 // collector, is no overload. The longer turns get, the fewer there are, and in the end their timers aren't even late, since the server takes
-// such turns out of the connections' time; then the turns' own length speaks.
-func (w *watcher) lookAtLateness() {
+// such turns out of the connections' time; then the turns' own length speaks, where the source tells it.
+func (w *watcher) lookAtLateness(now server.Pressure, told bool) {
 	lateness := w.monitor.source.Stats().WheelLateness
 	recent := since(lateness, w.lateness)
 	w.lateness = lateness
@@ -190,8 +190,7 @@ func (w *watcher) lookAtLateness() {
 	}
 	behind, known := quantile(recent, share)
 	text := fmt.Sprintf("heartbeat timers fire %.0f ms late", behind*1000)
-	if p, ok := w.monitor.source.(pressured); ok {
-		now := p.Pressure()
+	if told {
 		if busy := max(now.TurnAge, now.Lost-w.lost).Seconds(); !known || busy > behind {
 			behind, known = busy, true
 			text = fmt.Sprintf("an event loop is busy for %.0f ms at a stretch", busy*1000)
@@ -204,11 +203,9 @@ func (w *watcher) lookAtLateness() {
 // lookAtAcceptQueue: what the kernel has dropped counts as a full queue, whoever's listener it was: the kernel doesn't tell.
 func (w *watcher) lookAtAcceptQueue(dropped float64, known bool) {
 	share, text := 0.0, ""
-	if p, ok := w.monitor.source.(pressured); ok {
-		if now := p.Pressure(); now.AcceptQueueLimit > 0 {
-			share, known = float64(now.AcceptQueue)/float64(now.AcceptQueueLimit), true
-			text = fmt.Sprintf("%d connections of at most %d wait to be accepted", now.AcceptQueue, now.AcceptQueueLimit)
-		}
+	if now, told := w.monitor.pressure(); told && now.AcceptQueueLimit > 0 {
+		share, known = float64(now.AcceptQueue)/float64(now.AcceptQueueLimit), true
+		text = fmt.Sprintf("%d connections of at most %d wait to be accepted", now.AcceptQueue, now.AcceptQueueLimit)
 	}
 	if dropped >= 1 {
 		share, known, text = 1, true, fmt.Sprintf("the kernel dropped %.0f connections, the accept queue was full", dropped)
@@ -218,6 +215,14 @@ func (w *watcher) lookAtAcceptQueue(dropped float64, known bool) {
 
 // pressured is a Source that knows how full its queues are.
 type pressured interface{ Pressure() server.Pressure }
+
+// pressure asks a source that is one.
+func (m *Monitor) pressure() (now server.Pressure, known bool) {
+	if p, ok := m.source.(pressured); ok {
+		return p.Pressure(), true
+	}
+	return server.Pressure{}, false
+}
 
 // sheddable is a Source that can refuse new connections.
 type sheddable interface{ SetOverload(to server.Overload) }

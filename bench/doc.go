@@ -18,9 +18,9 @@
 //
 // One goroutine runs the scenario and the client's loop. It is parked as the server's loops are, so on a small machine
 // the client costs no more than what it measures. The exceptions wait for other processes: each one that was started has a
-// goroutine (launch), and so have a hand's leader, perf, the lookout's questions to the server and the speaker's. What
-// they find comes through a channel and a wake-up of the poller; the lookout's first and last questions are asked by the scenario
-// itself, one at a time under its lock.
+// goroutine (launch), and so have a hand's leader, perf, the lookout's questions to the server and the speaker's, and the
+// three observers of a watcher. What they find comes through a channel and a wake-up of the poller, or when they have ended; the
+// lookout's first and last questions, and the audit's, are asked by the scenario itself, one at a time.
 //
 // # Ownership of memory
 //

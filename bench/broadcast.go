@@ -30,8 +30,7 @@ func broadcastFlags(fs *flag.FlagSet, o *options) {
 	fs.DurationVar(&o.every, "every", o.every, "time from one to the next")
 	fs.DurationVar(&o.within, "within", o.within, "what has not arrived so long after the last broadcast is missing")
 	fs.IntVar(&o.size, "size", o.size, "payload `bytes` of a broadcast")
-	fs.DurationVar(&o.interval, "interval", o.interval, "the server's heartbeat interval: beats are watched before and meanwhile")
-	fs.DurationVar(&o.lateAfter, "late-after", o.lateAfter, "a beat this much behind the interval is late")
+	beatFlags(fs, o)
 }
 
 // prepareBroadcast makes both spans as long as the broadcasts take.
@@ -141,7 +140,6 @@ func (a *audience) has(number int) bool { return a.Deliveries[number].Got >= a.c
 func runBroadcast(s *session) error {
 	o, c := s.opts, s.client
 	b, a := newBeats(c, o), newAudience(c, o)
-	b.last[0] = c.clock() // the leader's was opened before the hook was there
 	c.hooks.message = func(i int, m wsframe.Message, at int64) {
 		if !a.message(i, m, at) {
 			b.message(i, m, at)

@@ -57,7 +57,6 @@ func runChurn(s *session) error {
 	}
 	defer s.lookAway()
 	b := newBeats(c, o)
-	b.last[0] = c.clock() // the leader's was opened before the hook was there
 	if err := s.open(o.connections); err != nil {
 		return err
 	}

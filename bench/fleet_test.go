@@ -154,13 +154,7 @@ func TestFleetInterrupted(t *testing.T) {
 	if err := leader.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	_ = leader.Wait() // its exit code is looked at
-	if code := leader.ProcessState.ExitCode(); code != exitFailed || lastLine(said.String()) != "bench: interrupted" {
-		t.Errorf("exit %d: %q", code, said.String())
-	}
-	if left := fleetProcesses(t, program); left != nil {
-		t.Errorf("still running: %v", left)
-	}
+	wantFleetEnds(t, leader, said, program, "bench: interrupted")
 }
 
 // TestFleetServerKilled: a server that dies midway is named, and ends the run.
@@ -170,8 +164,14 @@ func TestFleetServerKilled(t *testing.T) {
 	if err := syscall.Kill(fleetProcesses(t, program)[0], syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+	wantFleetEnds(t, leader, said, program, "ended midway")
+}
+
+// wantFleetEnds: it fails, says why, and leaves nothing behind.
+func wantFleetEnds(t *testing.T, leader *exec.Cmd, said *bytes.Buffer, program, why string) {
+	t.Helper()
 	_ = leader.Wait() // its exit code is looked at
-	if code := leader.ProcessState.ExitCode(); code != exitFailed || !strings.Contains(lastLine(said.String()), "ended midway") {
+	if code := leader.ProcessState.ExitCode(); code != exitFailed || !strings.Contains(lastLine(said.String()), why) {
 		t.Errorf("exit %d: %q", code, said.String())
 	}
 	if left := fleetProcesses(t, program); left != nil {

@@ -22,10 +22,15 @@ func heartbeatDefaults(o *options) {
 
 func heartbeatFlags(fs *flag.FlagSet, o *options) {
 	fs.StringVar(&o.mode, "mode", "", "asks for `ping` or text beats in the URL; empty: whatever the server sends of its own")
-	fs.DurationVar(&o.interval, "interval", o.interval, "the server's interval: against it beats are late or missed")
+	beatFlags(fs, o)
 	fs.BoolVar(&o.askInterval, "ask-interval", false, "asks the server for --interval in the URL")
-	fs.DurationVar(&o.lateAfter, "late-after", o.lateAfter, "a beat this much behind the interval is late")
 	fs.DurationVar(&o.clientInterval, "client-interval", 0, "each connection also sends a JSON heartbeat in this time and wants its acknowledgement; 0: none")
+}
+
+// beatFlags are those of every scenario that watches beats.
+func beatFlags(fs *flag.FlagSet, o *options) {
+	fs.DurationVar(&o.interval, "interval", o.interval, "the server's heartbeat interval: against it beats are late or missed")
+	fs.DurationVar(&o.lateAfter, "late-after", o.lateAfter, "a beat this much behind the interval is late")
 }
 
 // beats watches the server's beats on every connection, and sends the client's.
@@ -75,6 +80,7 @@ func newBeats(c *client, o *options) *beats {
 		beat: c.frame(wsframe.Text, []byte(`{"type":"heartbeat"}`)),
 		ack:  c.frame(wsframe.Text, []byte(textAck)),
 	}
+	b.last[0] = c.clock() // the leader's was opened before the hook is there
 	c.hooks.opened = func(i int, at int64) { b.last[i] = at }
 	c.hooks.ping = b.heard
 	c.hooks.message = b.message
@@ -193,7 +199,6 @@ func (f *heartbeatFound) add(other *heartbeatFound) {
 func runHeartbeat(s *session) error {
 	o, c := s.opts, s.client
 	b := newBeats(c, o)
-	b.last[0] = c.clock() // the leader's was opened before the hook was there
 	if err := s.open(o.connections); err != nil {
 		return err
 	}

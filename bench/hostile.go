@@ -65,7 +65,6 @@ type healthy struct {
 func newHealthy(c *client, o *options) *healthy {
 	h := &healthy{beats: newBeats(c, o)}
 	h.beats.first = o.connections / 2
-	h.beats.last[0] = c.clock() // it was opened before the hook was there
 	echoing := *o
 	echoing.connections = h.beats.first
 	h.echoer = newEchoer(c, &echoing)

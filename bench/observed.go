@@ -12,8 +12,7 @@ func observedDefaults(o *options) {
 }
 
 func observedFlags(fs *flag.FlagSet, o *options) {
-	fs.DurationVar(&o.interval, "interval", o.interval, "the server's heartbeat interval")
-	fs.DurationVar(&o.lateAfter, "late-after", o.lateAfter, "a beat this much behind the interval is late")
+	beatFlags(fs, o)
 	fs.IntVar(&o.pairs, "pairs", o.pairs, "how often a span without observers and one with them follow each other; the median of their differences counts")
 	fs.DurationVar(&o.cpuMost, "cpu-most", o.cpuMost, "the server's CPU time that observers may cost in a second; 0: any")
 }
@@ -51,7 +50,6 @@ type observedSpans struct {
 func runObserved(s *session) error {
 	o, c := s.opts, s.client
 	b := newBeats(c, o)
-	b.last[0] = c.clock() // the leader's was opened before the hook was there
 	if err := s.open(o.connections); err != nil {
 		return err
 	}

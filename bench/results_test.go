@@ -45,47 +45,25 @@ func TestWithheldFiguresHaveNoMedian(t *testing.T) {
 	}
 }
 
-// TestControlWidensTheBase: what an unchanged server differs by from itself is no difference when another server does.
-func TestControlWidensTheBase(t *testing.T) {
+// TestBase: what an unchanged server differs by from itself is no difference when another server does; where one of its turns has no
+// figure, the others stand beside the other turn.
+func TestBase(t *testing.T) {
 	tests := []struct {
-		name    string
-		control bool
-		want    string // of the server in between
+		name     string
+		control  bool
+		withheld []int  // of the servers
+		want     string // of the server in between
 	}{
-		{"without", false, "15 [14 … 16] ×1.50"},
-		{"with", true, "15 [14 … 16] ≈"},
+		{"without control", false, nil, "15 [14 … 16] ×1.50"},
+		{"with control", true, nil, "15 [14 … 16] ≈"},
+		{"its own is the client's", true, []int{0}, "15 [14 … 16] ≈"},
+		{"its other turn is the client's", true, []int{2}, "15 [14 … 16] ×1.50"},
+		{"both are the client's", true, []int{0, 2}, "15 [14 … 16]"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newResults("echo", []contestant{{name: "a"}, {name: "b"}, {name: "a-again"}})
 			r.control = tt.control
-			for i, values := range [][]float64{{9, 10, 11}, {14, 15, 16}, {10, 12, 15}} {
-				for _, v := range values {
-					r.add("cpu", i, v)
-				}
-			}
-			if got := cell(spreadOf(r.values["cpu"][1]), r.base("cpu"), false); got != tt.want {
-				t.Errorf("%q, want %q", got, tt.want)
-			}
-		})
-	}
-}
-
-// TestWithheldBase: where the first server's own figure is the client's, the others stand beside its other turn.
-func TestWithheldBase(t *testing.T) {
-	tests := []struct {
-		name     string
-		withheld []int // of the servers
-		want     string
-	}{
-		{"its own", []int{0}, "15 [14 … 16] ≈"},
-		{"its other turn", []int{2}, "15 [14 … 16] ×1.50"},
-		{"both", []int{0, 2}, "15 [14 … 16]"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			r := newResults("echo", []contestant{{name: "a"}, {name: "b"}, {name: "a-again"}})
-			r.control = true
 			for i, values := range [][]float64{{9, 10, 11}, {14, 15, 16}, {10, 12, 15}} {
 				for _, v := range values {
 					r.add("cpu", i, v)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -265,6 +266,58 @@ func TestEpollGate(t *testing.T) {
 		if err := <-written; err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestEpollGateLosesNothing: bytes that come while a loop at work opens the gate and parks reach it as any others. The loop takes a byte a wait, so
+// that each burst shuts the gate; another goroutine writes the next burst up to a microsecond or so after the loop has read the last byte of the one before, and begins to park.
+func TestEpollGateLosesNothing(t *testing.T) {
+	const rounds, burst = 10_000, gateShutsAfter + 8
+	p := openPoller(t, openBackend)
+	e := p.backend.(*epoll)
+	client, server := pair(t, "unix")
+	if err := p.Add(server.fd, 7, Readable); err != nil {
+		t.Fatal(err)
+	}
+	var got atomic.Int64
+	written := make(chan error, 1)
+	go func() {
+		var err error
+		for round := 0; round < rounds && err == nil; round++ {
+			for spins := 0; got.Load() < int64(round*burst); spins++ {
+				if spins%1024 == 0 {
+					runtime.Gosched()
+				}
+			}
+			for range round % 512 { // some nanoseconds each
+				got.Load()
+			}
+			_, err = unix.Write(client.fd, make([]byte, burst))
+		}
+		written <- err
+	}()
+	var batch [4]Event
+	buf := make([]byte, 1)
+	shut := 0
+	for got.Load() < rounds*burst {
+		from := time.Now()
+		n, err := p.Wait(batch[:], from.Add(patience)) // at the deadline it would be found, too
+		if took := time.Since(from); n != 1 || err != nil || took >= patience {
+			t.Fatalf("after %d bytes: Wait = %v, %v after %v; want the socket's event at once", got.Load(), batch[:n], err, took)
+		}
+		if e.busy == gateShutsAfter {
+			shut++
+		}
+		if _, err := Read(server.fd, buf); err != nil {
+			t.Fatal(err)
+		}
+		got.Add(1)
+	}
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+	if shut < rounds/2 {
+		t.Errorf("the gate was shut in %d of %d rounds only", shut, rounds)
 	}
 }
 

@@ -150,9 +150,7 @@ func (e *epoll) wait(dst []Event, deadline time.Time) (int, error) {
 	return e.n, err
 }
 
-// setGate lets the events of fd through to the runtime's poller, or none. What
-// has come meanwhile is an edge when the gate is opened (epoll_ctl(2): a
-// modified registration is looked at anew), so none is lost.
+// setGate lets the events of fd through to the runtime's poller, or none.
 func (e *epoll) setGate(op int, events uint32) error {
 	e.shut = events == gateShut
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(e.gate, op, e.fd, &unix.EpollEvent{Events: events}))
@@ -183,16 +181,25 @@ func (e *epoll) arm(deadline time.Time) (park bool, err error) {
 // look reports whether wait is over. The runtime calls it before it parks the
 // goroutine, and again after each edge of the gate; an edge between the two
 // makes it call again at once, so none is lost.
+//
+// A gate that was shut is opened first, and then the kernel is asked once more:
+// what came before the gate was open is an edge only if fd had not been ready
+// ever since the runtime last looked (ep_modify in Linux' fs/eventpoll.c wakes
+// nobody for what is in the ready list already).
 func (e *epoll) look(uintptr) bool {
-	e.collect()
-	if e.n > 0 || e.err != nil || e.timed && e.fired || !e.wakeup.park() {
-		return true
+	for {
+		e.collect()
+		if e.n > 0 || e.err != nil || e.timed && e.fired || !e.wakeup.park() {
+			return true
+		}
+		e.busy = 0
+		if !e.shut {
+			return false
+		}
+		if e.err = e.setGate(unix.EPOLL_CTL_MOD, gateOpen); e.err != nil {
+			return true
+		}
 	}
-	e.busy = 0
-	if e.shut {
-		e.err = e.setGate(unix.EPOLL_CTL_MOD, gateOpen)
-	}
-	return e.err != nil
 }
 
 // collect asks the kernel, without blocking, and translates. The wake-up's event

@@ -6,5 +6,5 @@ import "testing"
 
 // TestNode needs node, and what `npm ci` installs in folder ws.
 func TestNode(t *testing.T) {
-	contestant{name: "ws", echo: true, command: []string{"node", "ws/server.mjs"}}.check(t)
+	contestant{name: "ws", echo: true, expires: true, command: []string{"node", "ws/server.mjs"}}.check(t)
 }

@@ -5,9 +5,12 @@ package peers_test
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -21,14 +24,15 @@ const patience = 10 * time.Second
 func peers() []contestant {
 	var list []contestant
 	for _, name := range []string{"gorilla", "gws", "coder", "gobwas", "gobwas-epoll"} {
-		list = append(list, contestant{name: name, echo: true})
+		list = append(list, contestant{name: name, echo: true, expires: name != "gobwas-epoll"})
 	}
-	return append(list, contestant{name: "centrifuge"})
+	return append(list, contestant{name: "centrifuge", expires: true})
 }
 
 type contestant struct {
 	name    string
 	echo    bool
+	expires bool     // it ends who is silent
 	command []string // empty: the package of that name is built
 }
 
@@ -52,11 +56,17 @@ func (c contestant) check(t *testing.T) {
 		}
 		command = []string{program}
 	}
-	conn := connect(t, start(t, append(command, "--heartbeat-interval", "100ms")))
+	conn := connect(t, start(t, append(slices.Clone(command), "--heartbeat-interval", "100ms")))
 	if c.echo {
 		checkEcho(t, conn)
 	}
-	checkPings(t, conn)
+	checkPings(t, conn, 100*time.Millisecond)
+	if c.expires {
+		address := start(t, append(slices.Clone(command), "--heartbeat-interval", "500ms", "--heartbeat-timeout", "1s"))
+		silent, heard := connect(t, address), connect(t, address)
+		checkPings(t, heard, 500*time.Millisecond)
+		checkExpired(t, silent)
+	}
 }
 
 // start starts a server on a free port and returns its address.
@@ -130,7 +140,7 @@ func checkEcho(t *testing.T, conn *websocket.Conn) {
 
 // checkPings counts pings of which each but the first follows the one before at the interval, within what a busy machine
 // may do to either end.
-func checkPings(t *testing.T, conn *websocket.Conn) {
+func checkPings(t *testing.T, conn *websocket.Conn, interval time.Duration) {
 	const pings = 5
 	var at []time.Time
 	answer := conn.PingHandler()
@@ -147,7 +157,20 @@ func checkPings(t *testing.T, conn *websocket.Conn) {
 	if len(at) < pings {
 		t.Fatalf("%d pings, then %v", len(at), err)
 	}
-	if took := at[pings-1].Sub(at[0]); took < 300*time.Millisecond || took > 2*time.Second {
-		t.Errorf("%d intervals of 100ms took %v", pings-1, took)
+	if took := at[pings-1].Sub(at[0]); took < (pings-2)*interval || took > 20*interval {
+		t.Errorf("%d intervals of %v took %v", pings-1, interval, took)
+	}
+}
+
+// checkExpired wants the end of a connection that has been silent for longer than the timeout. What it was sent meanwhile is
+// read without an answer.
+func checkExpired(t *testing.T, conn *websocket.Conn) {
+	raw := conn.NetConn()
+	if err := raw.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := io.Copy(io.Discard, raw)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a silent connection is held %v beyond its timeout", patience)
 	}
 }

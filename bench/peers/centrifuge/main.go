@@ -47,6 +47,13 @@ func serve(options peer.Options) error {
 	if ping == 0 {
 		ping = 24 * time.Hour // zero would be the default of 25 s; a native ping can't be switched off
 	}
+	pong := ping * 4 / 5 // must be less than the interval
+	if options.HeartbeatTimeout > 0 {
+		// A connection is ended when so much more than the interval has passed since the pong before. A ping moves the deadline
+		// on, so the one must not come near the other: pings of two a timeout are a twentieth further apart.
+		ping = max(ping, options.HeartbeatTimeout*21/40)
+		pong = options.HeartbeatTimeout - ping
+	}
 	handler := centrifuge.NewWebsocketHandler(node, centrifuge.WebsocketConfig{
 		ReadBufferSize:  bufferBytes,
 		WriteBufferSize: bufferBytes,
@@ -56,7 +63,7 @@ func serve(options peer.Options) error {
 		ProcessCommandsOffReadLoop: true,
 		PingPongConfig: centrifuge.PingPongConfig{
 			PingInterval: ping,
-			PongTimeout:  ping * 4 / 5, // must be less than the interval
+			PongTimeout:  pong,
 		},
 	})
 	http.HandleFunc(peer.Path, func(w http.ResponseWriter, r *http.Request) {

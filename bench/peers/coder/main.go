@@ -12,9 +12,6 @@ import (
 	"github.com/pulsewheel/pulsewheel/bench/peers/peer"
 )
 
-// messageBytesMax bounds a message; the library's own bound is 32 KiB.
-const messageBytesMax = 1 << 20
-
 // server is what all connections share.
 type server struct {
 	options  peer.Options
@@ -40,19 +37,33 @@ func (s *server) upgrade(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // Accept has answered
 	}
-	ws.SetReadLimit(messageBytesMax)
+	ws.SetReadLimit(peer.MessageBytesMax) // the library's own bound is 32 KiB
 	go s.serve(ws)
 }
 
 func (s *server) serve(ws *websocket.Conn) {
 	// A context that can't end: any other costs a registration of its end with each frame.
 	ctx := context.Background()
-	// Ping waits for the pong, and the library offers no other.
-	stop := s.options.Beat(func() error { return ws.Ping(ctx) })
+	stop := s.options.Beat(func() error { return s.ping(ctx, ws) })
 	for s.echo(ctx, ws) == nil {
 	}
 	stop()
 	_ = ws.CloseNow() // it is lost already
+}
+
+// ping waits for the pong, and the library offers no other. The pong has what the timeout leaves of it after the interval
+// since the one before; without it the connection is ended, as the library's examples do.
+func (s *server) ping(ctx context.Context, ws *websocket.Conn) error {
+	if s.options.HeartbeatTimeout == 0 {
+		return ws.Ping(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.options.HeartbeatTimeout-s.options.HeartbeatInterval)
+	defer cancel()
+	err := ws.Ping(ctx)
+	if err != nil {
+		_ = ws.CloseNow() // it is lost already
+	}
+	return err
 }
 
 // echo waits without a buffer and takes one only while a message passes; Read would allocate for each.

@@ -29,10 +29,6 @@ const (
 	eventsPerWait = 256
 	// readBytes bounds one read. The loop has one buffer for all connections.
 	readBytes = 64 * 1024
-	// frameBytesMax bounds a frame; the library's lower level has no bound of its own.
-	frameBytesMax = 1 << 20
-	// tick is the grain at which the beats of an interval are spread.
-	tick = 20 * time.Millisecond
 )
 
 var (
@@ -67,6 +63,9 @@ type conn struct {
 
 func main() {
 	options := peer.ParseFlags()
+	if options.HeartbeatTimeout > 0 {
+		peer.Fail(errors.New("silence is borne: the demonstrations have no deadline"))
+	}
 	s, err := newServer(options.HeartbeatInterval)
 	if err != nil {
 		peer.Fail(err)
@@ -96,7 +95,7 @@ func newServer(interval time.Duration) (*server, error) {
 	}
 	s := &server{epoll: epoll, conns: make([]atomic.Pointer[conn], min(limit.Cur, 1<<21)), in: make([]byte, readBytes)}
 	if interval > 0 {
-		s.ticks = max(int(interval/tick), 1)
+		s.ticks = max(int(interval/peer.Tick), 1)
 	}
 	return s, nil
 }
@@ -129,7 +128,7 @@ func (s *server) register(c *conn) error {
 
 func (s *server) loop() error {
 	events := make([]unix.EpollEvent, eventsPerWait)
-	next := time.Now().Add(tick)
+	next := time.Now().Add(peer.Tick)
 	for {
 		timeout := -1
 		if s.ticks > 0 {
@@ -148,7 +147,7 @@ func (s *server) loop() error {
 		if s.ticks == 0 {
 			continue
 		}
-		for now := time.Now(); !next.After(now); next = next.Add(tick) {
+		for now := time.Now(); !next.After(now); next = next.Add(peer.Tick) {
 			s.beat()
 		}
 	}
@@ -184,7 +183,7 @@ func (s *server) frame(c *conn, r io.Reader) error {
 	if err := ws.CheckHeader(h, c.state); err != nil {
 		return err
 	}
-	if h.Length > frameBytesMax {
+	if h.Length > peer.MessageBytesMax { // the library's lower level has no bound of its own
 		return errFrameTooBig
 	}
 	answer := h

@@ -16,13 +16,9 @@ import (
 	"github.com/pulsewheel/pulsewheel/bench/peers/peer"
 )
 
-const (
-	// readBytes holds a message of the benchmarks with its header, so that one read carries it: ws.ReadHeader on a bare
-	// connection reads up to twice for the header alone.
-	readBytes = 256
-	// frameBytesMax bounds a frame; the library's lower level has no bound of its own.
-	frameBytesMax = 1 << 20
-)
+// readBytes holds a message of the benchmarks with its header, so that one read carries it: ws.ReadHeader on a bare
+// connection reads up to twice for the header alone.
+const readBytes = 256
 
 var errFrameTooBig = errors.New("frame too big")
 
@@ -73,10 +69,18 @@ func (s *server) serve(c *conn) {
 		_, err := c.Write(ws.CompiledPing) // the library's prepared ping
 		return err
 	})
-	for s.frame(c) == nil {
+	for s.expire(c) == nil && s.frame(c) == nil {
 	}
 	stop()
 	_ = c.Close() // it is lost already
+}
+
+// expire sets a deadline before each frame, as the library's examples do before each read.
+func (s *server) expire(c *conn) error {
+	if s.options.HeartbeatTimeout == 0 {
+		return nil
+	}
+	return c.SetReadDeadline(s.options.Deadline())
 }
 
 // frame serves one frame. A message in fragments goes back in the same fragments.
@@ -91,7 +95,7 @@ func (s *server) frame(c *conn) error {
 	if h.OpCode.IsControl() {
 		return wsutil.ControlHandler{Src: c.br, Dst: c.Conn, State: ws.StateServerSide}.Handle(h)
 	}
-	if h.Length > frameBytesMax {
+	if h.Length > peer.MessageBytesMax { // the library's lower level has no bound of its own
 		return errFrameTooBig
 	}
 	c.state = c.state.Clear(ws.StateFragmented)

@@ -11,13 +11,9 @@ import (
 	"github.com/pulsewheel/pulsewheel/bench/peers/peer"
 )
 
-const (
-	// bufferBytes holds a message of the benchmarks with its header, so that one read and one write carry it. The
-	// documentation advises buffers no larger than the messages.
-	bufferBytes = 256
-	// messageBytesMax bounds a message; the library has no bound of its own.
-	messageBytesMax = 1 << 20
-)
+// bufferBytes holds a message of the benchmarks with its header, so that one read and one write carry it. The
+// documentation advises buffers no larger than the messages.
+const bufferBytes = 256
 
 // server is what all connections share.
 type server struct {
@@ -60,8 +56,18 @@ func (s *server) upgrade(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the upgrader has answered
 	}
-	ws.SetReadLimit(messageBytesMax)
+	ws.SetReadLimit(peer.MessageBytesMax) // the library has no bound of its own
+	s.expire(ws)
 	go s.serve(&conn{ws: ws})
+}
+
+// expire sets a deadline that pongs move on, as the library's examples do.
+func (s *server) expire(ws *websocket.Conn) {
+	if s.options.HeartbeatTimeout == 0 {
+		return
+	}
+	_ = ws.SetReadDeadline(s.options.Deadline()) // fails only on a lost connection
+	ws.SetPongHandler(func(string) error { return ws.SetReadDeadline(s.options.Deadline()) })
 }
 
 func (s *server) serve(c *conn) {

@@ -11,13 +11,21 @@ import (
 	"time"
 )
 
-// Path is where every peer serves WebSocket.
-const Path = "/ws"
+const (
+	// Path is where every peer serves WebSocket.
+	Path = "/ws"
+	// MessageBytesMax bounds a message, or a frame where the library has no messages: Pulsewheel's own bound.
+	MessageBytesMax = 1 << 20
+	// Tick is the grain of beats. Timers that are due at one instant are run in one wake-up of the process; at any instant
+	// of their own, each beat costs a wake-up and half as much again in CPU.
+	Tick = 20 * time.Millisecond
+)
 
 // Options are the command line that all peers share.
 type Options struct {
 	Listen            string        // host:port
 	HeartbeatInterval time.Duration // between two pings on one connection; 0 none are sent
+	HeartbeatTimeout  time.Duration // of silence, after which a connection is ended; 0 it is borne
 
 	started time.Time // the beats' grid is counted from here
 }
@@ -27,9 +35,11 @@ func ParseFlags() Options {
 	o := Options{started: time.Now()}
 	flag.StringVar(&o.Listen, "listen", "127.0.0.1:9001", "address, `host:port`")
 	flag.DurationVar(&o.HeartbeatInterval, "heartbeat-interval", 0, "each connection is pinged once in this time; 0 never")
+	flag.DurationVar(&o.HeartbeatTimeout, "heartbeat-timeout", 0, "a connection that is silent for so long is ended, two intervals at most; 0 never")
 	flag.Parse()
-	if flag.NArg() > 0 || o.HeartbeatInterval < 0 {
-		fmt.Fprintln(flag.CommandLine.Output(), "no arguments, and no negative interval")
+	if flag.NArg() > 0 || o.HeartbeatInterval < 0 ||
+		o.HeartbeatTimeout != 0 && (o.HeartbeatTimeout <= o.HeartbeatInterval || o.HeartbeatTimeout > 2*o.HeartbeatInterval) {
+		fmt.Fprintln(flag.CommandLine.Output(), "no arguments, no negative interval, and a timeout of more than one interval and at most two")
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -42,9 +52,8 @@ func Fail(err error) {
 	os.Exit(1)
 }
 
-// tick is the grain of beats. Timers that are due at one instant are run in one wake-up of the process; at any instant of
-// their own, each beat costs a wake-up and half as much again in CPU.
-const tick = 20 * time.Millisecond
+// Deadline is when a connection that was heard just now has been silent for HeartbeatTimeout, which is not 0.
+func (o Options) Deadline() time.Time { return time.Now().Add(o.HeartbeatTimeout) }
 
 // Beat calls send once per HeartbeatInterval, each time on a goroutine of its own, until it fails or stop is called. One call may
 // be under way when stop returns.
@@ -56,7 +65,7 @@ func (o Options) Beat(send func() error) (stop func()) {
 	if o.HeartbeatInterval <= 0 {
 		return func() {}
 	}
-	due := (time.Since(o.started) + rand.N(o.HeartbeatInterval)).Round(tick)
+	due := (time.Since(o.started) + rand.N(o.HeartbeatInterval)).Round(Tick)
 	var timer *time.Timer
 	timer = time.AfterFunc(math.MaxInt64, func() {
 		if send() == nil {

@@ -50,7 +50,7 @@ func run(in, out, x, y string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // it is only read
 	all, err := read(f)
 	if err != nil {
 		return err

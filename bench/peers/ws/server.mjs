@@ -16,7 +16,7 @@ function fail(why) {
 function milliseconds(text) {
   if (text === '0') return 0;
   const match = /^(\d+(?:\.\d+)?)(ms|s|m)$/.exec(text);
-  if (!match) fail(`--heartbeat-interval ${text} is no duration such as 500ms, 2s or 1m`);
+  if (!match) fail(`${text} is no duration such as 500ms, 2s or 1m`);
   return Number(match[1]) * { ms: 1, s: 1000, m: 60000 }[match[2]];
 }
 
@@ -26,6 +26,7 @@ function options() {
       options: {
         listen: { type: 'string', default: '127.0.0.1:9001' },
         'heartbeat-interval': { type: 'string', default: '0' },
+        'heartbeat-timeout': { type: 'string', default: '0' },
       },
     }).values;
   } catch (error) {
@@ -33,9 +34,27 @@ function options() {
   }
 }
 
+// The documentation's way to find broken connections: one that has not answered by the next ping is ended.
+function answered() {
+  this.isAlive = true;
+}
+
+function beat(socket) {
+  if (timeout > 0) {
+    if (!socket.isAlive) {
+      socket.terminate();
+      return;
+    }
+    socket.isAlive = false;
+  }
+  socket.ping();
+}
+
 const values = options();
 const colon = values.listen.lastIndexOf(':');
 const interval = milliseconds(values['heartbeat-interval']);
+const timeout = milliseconds(values['heartbeat-timeout']);
+if (timeout > 0 && timeout !== 2 * interval) fail('--heartbeat-timeout is two intervals, or 0 for never');
 
 // Connections by the tick at which they are pinged. One timer for all, as the documentation does it, but not one burst for
 // all; and no set of clients kept by the library beside these.
@@ -55,6 +74,8 @@ server.on('error', (error) => fail(error.message));
 server.on('connection', (socket) => {
   const turn = turns[opened++ % turns.length];
   turn.add(socket);
+  socket.isAlive = true;
+  if (timeout > 0) socket.on('pong', answered);
   socket.on('message', (data, isBinary) => socket.send(data, { binary: isBinary }));
   socket.on('close', () => turn.delete(socket));
   socket.on('error', () => {}); // a close follows
@@ -66,7 +87,7 @@ if (interval > 0) {
   setInterval(() => {
     // By the clock, since a timer of Node's comes late and never catches up.
     for (const due = Math.floor((performance.now() - begun) / TICK_MS); beaten < due; beaten++) {
-      for (const socket of turns[beaten % turns.length]) socket.ping();
+      turns[beaten % turns.length].forEach(beat);
     }
   }, TICK_MS);
 }

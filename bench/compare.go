@@ -67,6 +67,7 @@ type comparison struct {
 	path     string
 	scenario scenario
 	args     []string // of the scenario
+	figures  []string // that are wanted; nil: all
 	self     string   // this program
 	dir      string   // for the results of single runs
 	stderr   io.Writer
@@ -82,6 +83,7 @@ func compare(args []string, stdout, stderr io.Writer) error {
 	control := fs.Bool("control", false, "the first server takes part a second time: a difference counts only beyond what its two turns differ by")
 	path := fs.String("path", "/ws", "path of the servers' endpoint")
 	jsonFile := fs.String("json", "", "writes all figures as one JSON object to this `file`; - is standard output")
+	figures := fs.String("figures", "", "`names` of the figures that are wanted, comma-separated: only for these is a turn taken again; empty: for any")
 	if err := parseFlags(fs, args, stderr); err != nil {
 		return err
 	}
@@ -100,6 +102,9 @@ func compare(args []string, stdout, stderr io.Writer) error {
 		list = append(list, contestant{name: list[0].name + againSuffix, command: list[0].command})
 	}
 	c := &comparison{servers: list, rounds: *rounds, path: *path, scenario: sc, args: fs.Args()[1:], stderr: stderr}
+	if *figures != "" {
+		c.figures = strings.Split(*figures, ",")
+	}
 	c.results = newResults(sc.name, list)
 	c.results.control = *control
 	if err := errors.Join(c.checkArgs(), checkWritable(*jsonFile)); err != nil {
@@ -180,12 +185,20 @@ func (c *comparison) turn(ctx context.Context, i int) error {
 		if err := json.Unmarshal(text, &run); err != nil {
 			return err
 		}
-		if len(run.Withheld) == 0 || repeat == repeatsMost {
+		missed := slices.DeleteFunc(run.Withheld, func(key string) bool { return !c.wants(key) })
+		if len(missed) == 0 || repeat == repeatsMost {
 			return c.results.take(i, text)
 		}
-		fmt.Fprintf(c.stderr, "  again: the client was the limit of %s\n", strings.Join(run.Withheld, ", "))
+		fmt.Fprintf(c.stderr, "  again, %s: the client was the limit of %s\n", c.servers[i].name, strings.Join(missed, ", "))
 		c.results.repeats[i]++
 	}
+}
+
+// wants says whether a figure that a run withholds is one of those wanted, or has one of them in it: a latency is withheld whole.
+func (c *comparison) wants(withheld string) bool {
+	return c.figures == nil || slices.ContainsFunc(c.figures, func(key string) bool {
+		return key == withheld || strings.HasPrefix(key, withheld+"_")
+	})
 }
 
 // runOne starts a server, has a fresh process of this program run the scenario, ends the server and returns the JSON object.

@@ -281,7 +281,7 @@ func TestCompareRunsServersInRotation(t *testing.T) {
 	again := 0
 	var order []string
 	for line := range strings.Lines(stderr.String()) {
-		if strings.HasPrefix(line, "  again: the client was the limit of") {
+		if strings.HasPrefix(line, "  again, ") {
 			again++
 			continue
 		}

@@ -79,6 +79,29 @@ func TestBase(t *testing.T) {
 	}
 }
 
+// TestWants: a turn is taken again for the figures that are wanted, a latency's percentiles among them.
+func TestWants(t *testing.T) {
+	tests := []struct {
+		name    string
+		figures []string
+		key     string
+		want    bool
+	}{
+		{"any", nil, "latency_us", true},
+		{"the very one", []string{"cpu_us_per_echo", "messages_per_second"}, "messages_per_second", true},
+		{"a percentile of it", []string{"latency_us_p99"}, "latency_us", true},
+		{"another", []string{"cpu_us_per_echo"}, "latency_us", false},
+		{"one that begins alike", []string{"latency_usual"}, "latency_us", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := (&comparison{figures: tt.figures}).wants(tt.key); got != tt.want {
+				t.Errorf("%v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
 // TestTurns: in every round each has one turn; nobody is always first, last, or behind the same one.
 func TestTurns(t *testing.T) {
 	const servers, rounds = 5, 10

@@ -22,8 +22,13 @@ const (
 	groupShare = 0.76
 	// legendRow is the room for a line of the legend above the bars, in rows.
 	legendRow = 0.7
-	// logTicksAll is the ratio of a logarithmic axis' ends up to which there is room for its labels at 2.
-	logTicksAll = 1e3
+	// wordSize and wordIndent are those of a word that stands for a bar; it must fit between the neighbours of three.
+	wordSize, wordIndent = vg.Length(6), vg.Length(2)
+	// shortest is by how much a logarithmic axis begins below the least value, so that its bar can be seen.
+	shortest = 1.25
+	// logTicksAll and logTicksMost are the ratios of a logarithmic axis' ends up to which there is room for its labels at 2,
+	// and at 5.
+	logTicksAll, logTicksMost = 1e3, 1e4
 )
 
 // panel is one chart: the rows of the table whose bars stand side by side.
@@ -61,8 +66,8 @@ func panels() []panel {
 	return []panel{
 		{title: "Bytes resident per idle connection (logarithmic)", log: true, series: []series{
 			{"idle", at("idle", "bytes_per_connection", 0)},
-			{"beating", at("idle-beating", "bytes_per_connection", 0)},
-			{"after one echo", at("idle-echo", "bytes_per_connection_after_echo", 0)},
+			{"beating", at("idle-beating-1s", "bytes_per_connection", 0)},
+			{"after one echo", at("idle-echo-20s", "bytes_per_connection_after_echo", 0)},
 		}},
 		{title: "CPU per ping and pong, µs", series: beats("cpu_us_per_beat")},
 		{title: "System calls per ping and pong", series: beats("syscalls_per_beat")},
@@ -83,10 +88,11 @@ func palette(i int) color.Color {
 	}[i]
 }
 
-// bar is one median with its range, on the row of a server.
+// bar is one median with its range, on the row of a server, or the word that stands for it.
 type bar struct {
 	row   float64
 	value spread
+	word  string
 }
 
 // bars draws one series. It is not the library's bar chart because that begins at zero, which a logarithmic axis does
@@ -97,6 +103,7 @@ type bars struct {
 	shift float64 // from the middle of the row
 	width float64
 	fill  color.Color
+	words draw.TextStyle
 }
 
 // Plot implements plot.Plotter.
@@ -104,6 +111,10 @@ func (b bars) Plot(c draw.Canvas, p *plot.Plot) {
 	x, y := p.Transforms(&c)
 	for _, one := range b.list {
 		middle := one.row + b.shift
+		if one.word != "" {
+			c.FillText(b.words, vg.Point{X: x(b.base) + wordIndent, Y: y(middle)}, one.word)
+			continue
+		}
 		low, high := y(middle-b.width/2), y(middle+b.width/2)
 		left, right := x(b.base), x(max(one.value.Median, b.base))
 		c.FillPolygon(b.fill, []vg.Point{{X: left, Y: low}, {X: right, Y: low}, {X: right, Y: high}, {X: left, Y: high}})
@@ -141,7 +152,7 @@ func (t ticks) Ticks(low, high float64) []plot.Tick {
 	return list
 }
 
-// logTicks labels 1, 2 and 5 of each power of ten: the ranges here are often shorter than one.
+// logTicks labels 1, 2 and 5 of each power of ten where there is room: the ranges here are often shorter than one.
 type logTicks struct{}
 
 // Ticks implements plot.Ticker.
@@ -149,7 +160,7 @@ func (logTicks) Ticks(low, high float64) (list []plot.Tick) {
 	for power := math.Pow(10, math.Floor(math.Log10(low))); power <= high; power *= 10 {
 		for lead := 1.0; lead < 10; lead++ {
 			tick := plot.Tick{Value: lead * power}
-			if lead == 1 || lead == 5 || lead == 2 && high/low < logTicksAll {
+			if lead == 1 || lead == 5 && high/low < logTicksMost || lead == 2 && high/low < logTicksAll {
 				tick.Label = label(tick.Value)
 			}
 			if tick.Value >= low*(1-1e-9) && tick.Value <= high {
@@ -162,10 +173,26 @@ func (logTicks) Ticks(low, high float64) (list []plot.Tick) {
 
 func label(v float64) string { return strconv.FormatFloat(v, 'g', 10, 64) }
 
+// bar is what a chart shows of a server's figure; nothing if it was not measured.
+func (r *results) bar(line row, server string, base float64) (bar, bool) {
+	if r.withheld(line, server) {
+		return bar{word: withheldCell}, true
+	}
+	value, ok := r.spreadOf(line, server)
+	if ok && value.Median <= base {
+		return bar{word: number(value.Median)}, true // zero or less, or less than nothing on a logarithmic axis
+	}
+	return bar{value: value}, ok
+}
+
 // plot makes one chart; nil if nothing of it was measured.
 func (r *results) plot(pn panel) *plot.Plot {
+	base := 0.0
+	if pn.log {
+		base = r.logBase(pn)
+	}
 	names := slices.DeleteFunc(r.shown(), func(name string) bool {
-		return !slices.ContainsFunc(pn.series, func(s series) bool { _, ok := r.spreadOf(s.line, name); return ok })
+		return !slices.ContainsFunc(pn.series, func(s series) bool { _, ok := r.bar(s.line, name, base); return ok })
 	})
 	if len(names) == 0 {
 		return nil
@@ -174,21 +201,21 @@ func (r *results) plot(pn panel) *plot.Plot {
 	p := plot.New()
 	p.Title.Text = pn.title
 	p.Title.Padding = vg.Points(6)
-	p.X.Min, p.Y.Min, p.Y.Max = 0, -0.5, float64(len(names))-0.5
+	p.X.Min, p.Y.Min, p.Y.Max = base, -0.5, float64(len(names))-0.5
 	p.X.Tick.Marker = ticks{}
-	base := 0.0
 	if pn.log {
-		base = r.logBase(pn, names)
 		p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, logTicks{}
-		p.X.Min = base
 	}
 	p.NominalY(names...)
+	words := p.Legend.TextStyle
+	words.Font.Size, words.YAlign = wordSize, draw.YCenter
 	width := groupShare / float64(len(pn.series))
 	for i, s := range pn.series {
-		b := bars{base: base, width: width, fill: palette(i), shift: (float64(len(pn.series)-1)/2 - float64(i)) * width}
+		b := bars{base: base, width: width, fill: palette(i), words: words, shift: (float64(len(pn.series)-1)/2 - float64(i)) * width}
 		for at, name := range names {
-			if value, ok := r.spreadOf(s.line, name); ok {
-				b.list = append(b.list, bar{row: float64(at), value: value})
+			if one, ok := r.bar(s.line, name, base); ok {
+				one.row = float64(at)
+				b.list = append(b.list, one)
 			}
 		}
 		if len(b.list) == 0 {
@@ -201,26 +228,24 @@ func (r *results) plot(pn panel) *plot.Plot {
 		}
 	}
 	p.Legend.Top, p.Legend.Padding = true, vg.Points(2)
-	p.X.Max *= 1.05
+	p.X.Max = max(p.X.Max*1.05, base+1) // an axis needs a length, even if there are words only
 	return p
 }
 
-// logBase is the power of ten below every positive value, and never so low that the rest is squeezed: what the floors
-// need for a connection is next to nothing.
-func (r *results) logBase(pn panel, names []string) float64 {
-	least, most := math.Inf(1), 0.0
+// logBase is the power of ten that leaves room for the least positive value of all.
+func (r *results) logBase(pn panel) float64 {
+	least := math.Inf(1)
 	for _, s := range pn.series {
-		for _, name := range names {
+		for _, name := range r.shown() {
 			if v, ok := r.spreadOf(s.line, name); ok && v.Min > 0 {
-				least, most = min(least, v.Min), max(most, v.Max)
+				least = min(least, v.Min)
 			}
 		}
 	}
-	if most == 0 {
+	if math.IsInf(least, 1) {
 		return 1
 	}
-	const decadesMax = 4
-	return math.Pow(10, max(math.Floor(math.Log10(least)), math.Ceil(math.Log10(most))-decadesMax))
+	return math.Pow(10, math.Floor(math.Log10(least/shortest)))
 }
 
 // charts draws all that was measured on one page.

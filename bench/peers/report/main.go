@@ -2,8 +2,8 @@
 // writes what came out: results.json with every figure of every round, results.md with one table of medians and ranges,
 // and charts.png.
 //
-// results.json is brought up to date after every scenario, and a run of some scenarios leaves the figures of the others
-// where they are. With --run=false only table and charts are written anew. Run it in the project's root folder.
+// All three are brought up to date after every scenario, so that a run which fails midway leaves what it had. A run of some
+// scenarios leaves the figures of the others where they are, with the machine and the versions that they come from. With --run=false only table and charts are written anew. Run it in the project's root folder.
 package main
 
 import (
@@ -68,9 +68,9 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	fs.StringVar(&o.bin, "bin", "bin", "`folder` of pulsewheel, bench, floor and floor-c, with the peers in its folder peers")
 	fs.StringVar(&o.node, "node", "bench/peers/ws", "`folder` of the peer in JavaScript")
 	fs.StringVar(&o.results, "results", "", "`folder` to write to: "+resultsFolder+", or with --quick "+quickFolder)
-	fs.IntVar(&o.rounds, "rounds", 3, "how often each server has its turn in a scenario")
+	fs.IntVar(&o.rounds, "rounds", 5, fmt.Sprintf("how often each server has its turn in a scenario; in those of memory and expiry at most %d times", steadyRoundsMax))
 	quick := fs.Bool("quick", false, "the short form: one round of a second each of "+strings.Join(quickNames(), ",")+", to see that all of it runs")
-	fs.DurationVar(&o.duration, "duration", 2*time.Second, "length of the measured spans of echo and heartbeat")
+	fs.DurationVar(&o.duration, "duration", time.Second, "length of the measured spans of echo and heartbeat, of the latter an interval at least")
 	fs.StringVar(&scenarioList, "scenarios", "", "only these of `"+strings.Join(scenarioNames(), ",")+"`")
 	fs.StringVar(&serverList, "servers", "", "only these of `"+strings.Join(serverNames(), ",")+"`")
 	fs.BoolVar(&o.run, "run", true, "measure; otherwise only write table and charts from "+resultsFile)
@@ -127,15 +127,18 @@ func dispatch(ctx context.Context, args []string, stderr io.Writer) error {
 		return err
 	}
 	if o.run {
-		if err := measure(ctx, o, r, stderr); err != nil {
-			return err
-		}
+		return measure(ctx, o, r, stderr)
 	}
 	if len(r.Scenarios) == 0 {
 		return fmt.Errorf("%w: %s has no results yet", errUsage, o.results)
 	}
-	if err := os.WriteFile(filepath.Join(o.results, tableFile), []byte(r.markdown()), 0o644); err != nil {
+	return r.show(o.results)
+}
+
+// show writes the table and the charts.
+func (r *results) show(folder string) error {
+	if err := os.WriteFile(filepath.Join(folder, tableFile), []byte(r.markdown()), 0o644); err != nil {
 		return err
 	}
-	return r.charts(filepath.Join(o.results, chartsFile))
+	return r.charts(filepath.Join(folder, chartsFile))
 }

@@ -15,7 +15,7 @@ import (
 const harnessFake = `#!/bin/sh
 echo "$@" >> "$0.calls"
 cat <<'END'
-{"scenario": "echo", "problems": ["gorilla: 3 messages were not answered"], "withheld": {"gorilla": ["syscalls_per_echo"]},
+{"scenario": "echo", "problems": ["gorilla: 3 messages were not answered"], "withheld": {"gorilla": ["syscalls_per_echo"]}, "repeats": {"gorilla": 2},
  "at_floor": ["messages per second of pulsewheel is not told from that of floor"], "servers": {
  "pulsewheel-again": {"cpu_us_per_echo": {"median": 4.6, "min": 4, "max": 5.2, "values": [4, 4.6, 5.2]}},
  "pulsewheel": {"cpu_us_per_echo": {"median": 4, "min": 3.5, "max": 4.5, "values": [4, 3.5, 4.5]},
@@ -25,6 +25,9 @@ cat <<'END'
 END
 exit 1
 `
+
+// twoServers is how two of them are to be started.
+const twoServers = "pulsewheel=./pulsewheel serve --listen {addr} --admin-listen= --echo,gorilla=peers/gorilla --listen {addr}"
 
 // TestDispatch runs one scenario against a fake harness, another one later, and looks at everything that is written.
 func TestDispatch(t *testing.T) {
@@ -49,20 +52,22 @@ func TestDispatch(t *testing.T) {
 		"| system calls per echo, 100 | – | – | client |",
 		"- echo-100: messages per second of pulsewheel is not told from that of floor",
 		"- echo-100: gorilla: 3 messages were not answered",
-		"- echo-100, 3 rounds: `bench compare … echo --connections 100 --settle 500ms --syscalls --duration 2s`",
+		"echo-100, 3 rounds; turns taken again, since the client was the limit: gorilla 2:",
+		"    ./bench compare --rounds 3 --json - --figures messages_per_second,cpu_us_per_echo,syscalls_per_echo --control --servers '" + twoServers + "' echo --connections 100 --settle 500ms --syscalls --duration 1s",
+		"- gorilla: github.com/gorilla/websocket " + unknown,
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q:\n%s", want, page)
 		}
 	}
-	if calls := read(t, "bench.calls"); !strings.Contains(calls, "--servers pulsewheel=./pulsewheel serve --listen {addr} --admin-listen= --echo,gorilla=peers/gorilla --listen {addr} --control echo") {
+	if calls := read(t, "bench.calls"); !strings.Contains(calls, "--control --servers "+twoServers+" echo") {
 		t.Errorf("the harness was called with %s", calls)
 	}
 	picture, err := os.Open(filepath.Join(results, chartsFile))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer picture.Close() //nolint:errcheck // it was only read
+	defer picture.Close()
 	if _, err := png.Decode(picture); err != nil {
 		t.Errorf("charts: %v", err)
 	}
@@ -79,6 +84,7 @@ func TestUsage(t *testing.T) {
 		{"argument", []string{"now"}},
 		{"nothing to write", []string{"--run=false", "--results", t.TempDir()}},
 		{"nobody can take part", []string{"--scenarios", "echo-100", "--servers", "centrifuge", "--results", t.TempDir()}},
+		{"nobody expires", []string{"--scenarios", "churn", "--servers", "floor,gobwas-epoll", "--results", t.TempDir()}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if err := dispatch(t.Context(), test.args, t.Output()); !errors.Is(err, errUsage) {
@@ -94,9 +100,16 @@ func TestRowsAreMeasured(t *testing.T) {
 	for _, sc := range scenarios() {
 		known[sc.name] = true
 	}
+	shown := map[string]bool{}
 	for _, line := range rows() {
 		if !known[line.scenario] {
 			t.Errorf("%q: there is no scenario %q", line.title, line.scenario)
+		}
+		shown[line.scenario] = true
+	}
+	for name := range known {
+		if !shown[name] {
+			t.Errorf("no row of the table shows the scenario %q", name)
 		}
 	}
 	for _, pn := range panels() {
@@ -117,7 +130,7 @@ func TestQuickKeepsTheResults(t *testing.T) {
 	if o.results == resultsFolder || o.rounds != 1 || len(o.scenarios) >= len(scenarios()) || len(o.scenarios) == 0 {
 		t.Errorf("quick: %+v", o)
 	}
-	if o, err = parseOptions(nil, t.Output()); err != nil || o.results != resultsFolder || o.rounds < 3 {
+	if o, err = parseOptions(nil, t.Output()); err != nil || o.results != resultsFolder || o.rounds < 5 {
 		t.Errorf("whole: %+v, %v", o, err)
 	}
 }
@@ -125,17 +138,18 @@ func TestQuickKeepsTheResults(t *testing.T) {
 func TestCommand(t *testing.T) {
 	o := options{bin: "bin", node: "bench/peers/ws"}
 	for _, test := range []struct {
-		name     string
-		interval time.Duration
-		want     string
+		name              string
+		interval, timeout time.Duration
+		want              string
 	}{
-		{"floor", 0, "./bin/floor --listen {addr}"},
-		{"pulsewheel", 2 * time.Second, "./bin/pulsewheel serve --listen {addr} --admin-listen= --echo --heartbeat-timeout 6s --heartbeat-interval 2s"},
-		{"gws", time.Second, "bin/peers/gws --listen {addr} --heartbeat-interval 1s"},
-		{"ws", time.Second, "node bench/peers/ws/server.mjs --listen {addr} --heartbeat-interval 1s"},
+		{"floor", 0, 0, "./bin/floor --listen {addr}"},
+		{"pulsewheel", 2 * time.Second, 0, "./bin/pulsewheel serve --listen {addr} --admin-listen= --echo --heartbeat-timeout 6s --heartbeat-interval 2s"},
+		{"pulsewheel", 2 * time.Second, 4 * time.Second, "./bin/pulsewheel serve --listen {addr} --admin-listen= --echo --heartbeat-timeout 4s --heartbeat-interval 2s"},
+		{"gws", time.Second, 0, "bin/peers/gws --listen {addr} --heartbeat-interval 1s"},
+		{"ws", time.Second, 2 * time.Second, "node bench/peers/ws/server.mjs --listen {addr} --heartbeat-timeout 2s --heartbeat-interval 1s"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := o.command(test.name, test.interval); got != test.want {
+			if got := o.command(test.name, test.interval, test.timeout); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})

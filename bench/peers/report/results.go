@@ -1,21 +1,16 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"debug/buildinfo"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"time"
 )
 
 // spread is one figure of one server: one value a round, and what is said of them.
@@ -31,73 +26,107 @@ func (s spread) overlaps(other spread) bool { return s.Min <= other.Max && other
 
 // outcome is one scenario's result: per server and figure a spread.
 type outcome struct {
-	Rounds   int                          `json:"rounds"`
-	Args     []string                     `json:"args"` // of the harness' scenario
-	Servers  map[string]map[string]spread `json:"servers"`
-	Withheld map[string][]string          `json:"withheld,omitempty"` // by server: figures that would be the client's own
-	AtFloor  []string                     `json:"at_floor,omitempty"` // rates that are not told from a floor's
-	Problems []string                     `json:"problems,omitempty"` // checks that did not hold
+	Rounds     int                          `json:"rounds"`
+	Commands   []string                     `json:"commands"` // as a shell takes them; more than one ran at the same time
+	Provenance provenance                   `json:"provenance"`
+	Servers    map[string]map[string]spread `json:"servers"`
+	Withheld   map[string][]string          `json:"withheld,omitempty"` // by server: figures that would be the client's own
+	Repeats    map[string]int               `json:"repeats,omitempty"`  // by server: turns taken again because of those
+	AtFloor    []string                     `json:"at_floor,omitempty"` // rates that are not told from a floor's
+	Problems   []string                     `json:"problems,omitempty"` // checks that did not hold
 }
 
-// machine is where and when the latest scenario was measured.
-type machine struct {
-	Date   string `json:"date"`
-	System string `json:"system"`
-	CPU    string `json:"cpu"`
-	Cores  int    `json:"cores"`
-	Go     string `json:"go"`
+// newOutcome is one to which nothing was joined yet.
+func newOutcome(rounds int, p provenance) outcome {
+	return outcome{
+		Rounds: rounds, Provenance: p,
+		Servers: map[string]map[string]spread{}, Withheld: map[string][]string{}, Repeats: map[string]int{},
+	}
 }
 
-// results is everything that is kept.
+// join adds what one call of the harness has found about its servers.
+func (o *outcome) join(part outcome) {
+	maps.Copy(o.Servers, part.Servers)
+	maps.Copy(o.Withheld, part.Withheld)
+	maps.Copy(o.Repeats, part.Repeats)
+	o.AtFloor = append(o.AtFloor, part.AtFloor...)
+	o.Problems = append(o.Problems, part.Problems...)
+}
+
+// results is everything that is kept. A scenario's outcome is replaced as a whole: a ratio means something within one run
+// only, so figures of another rotation are not put beside it.
 type results struct {
-	Machine   machine            `json:"machine"`
-	Versions  map[string]string  `json:"versions"`
 	Scenarios map[string]outcome `json:"scenarios"`
 }
 
-// loadResults reads what earlier runs have found; nothing is no error.
+// loadResults reads what earlier runs have found; nothing is no error. Files of before have one machine and one set of
+// versions for all scenarios, and only a part of the commands. What is not measured any more is dropped: the table has no
+// row for it, and a name stands for one way to measure.
 func loadResults(name string) (*results, error) {
-	r := &results{}
-	text, err := os.ReadFile(name)
-	if err == nil {
-		err = json.Unmarshal(text, r)
+	r := &results{Scenarios: map[string]outcome{}}
+	var file struct {
+		Machine   provenance        `json:"machine"`
+		Versions  map[string]string `json:"versions"`
+		Scenarios map[string]struct {
+			outcome
+			Args       []string    `json:"args"`
+			Provenance *provenance `json:"provenance"`
+		} `json:"scenarios"`
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	text, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &file)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	if r.Scenarios == nil {
-		r.Scenarios = map[string]outcome{}
-	}
-	if r.Versions == nil {
-		r.Versions = map[string]string{}
+	file.Machine.Versions = file.Versions
+	for scenario, found := range file.Scenarios {
+		if !slices.Contains(scenarioNames(), scenario) {
+			continue
+		}
+		o := found.outcome
+		o.Provenance = file.Machine
+		if found.Provenance != nil {
+			o.Provenance = *found.Provenance
+		}
+		if len(o.Commands) == 0 {
+			o.Commands = []string{"bench compare … " + strings.Join(found.Args, " ")}
+		}
+		r.Scenarios[scenario] = o
 	}
 	return r, nil
 }
 
-// take keeps a scenario's outcome instead of an earlier one's. Figures of another rotation are not put beside it: a ratio
-// means something within one run only.
-func (r *results) take(name string, found outcome) { r.Scenarios[name] = found }
-
 // save writes one line per server and figure, so that a change is seen where it is.
 func (r *results) save(name string) error {
 	var b bytes.Buffer
-	enc := func(v any) []byte {
-		text, err := json.Marshal(v)
-		if err != nil {
-			panic(fmt.Sprintf("report: %v of %T", err, v)) // strings and finite numbers only
+	b.WriteString("{\n  \"scenarios\": {")
+	for i, scenario := range slices.Sorted(maps.Keys(r.Scenarios)) {
+		o := r.Scenarios[scenario]
+		fmt.Fprintf(&b, "%s\n    %q: {", comma(i), scenario)
+		for _, field := range []struct {
+			name  string
+			value any
+		}{
+			{"rounds", o.Rounds},
+			{"commands", o.Commands},
+			{"provenance", o.Provenance},
+			{"problems", o.Problems},
+			{"withheld", o.Withheld},
+			{"repeats", o.Repeats},
+			{"at_floor", o.AtFloor},
+		} {
+			fmt.Fprintf(&b, "\n      %q: %s,", field.name, encoded(field.value))
 		}
-		return text
-	}
-	fmt.Fprintf(&b, "{\n  \"machine\": %s,\n  \"versions\": %s,\n  \"scenarios\": {", enc(r.Machine), enc(r.Versions))
-	for i, sc := range slices.Sorted(maps.Keys(r.Scenarios)) {
-		o := r.Scenarios[sc]
-		fmt.Fprintf(&b, "%s\n    %q: {\n      \"rounds\": %d,\n      \"args\": %s,\n", comma(i), sc, o.Rounds, enc(o.Args))
-		fmt.Fprintf(&b, "      \"problems\": %s,\n", enc(append([]string{}, o.Problems...)))
-		fmt.Fprintf(&b, "      \"withheld\": %s,\n      \"at_floor\": %s,\n      \"servers\": {", enc(o.Withheld), enc(append([]string{}, o.AtFloor...)))
+		b.WriteString("\n      \"servers\": {")
 		for j, server := range slices.Sorted(maps.Keys(o.Servers)) {
 			fmt.Fprintf(&b, "%s\n        %q: {", comma(j), server)
 			for k, figure := range slices.Sorted(maps.Keys(o.Servers[server])) {
-				fmt.Fprintf(&b, "%s\n          %q: %s", comma(k), figure, enc(o.Servers[server][figure]))
+				fmt.Fprintf(&b, "%s\n          %q: %s", comma(k), figure, encoded(o.Servers[server][figure]))
 			}
 			b.WriteString("\n        }")
 		}
@@ -110,70 +139,19 @@ func (r *results) save(name string) error {
 	return os.WriteFile(name, b.Bytes(), 0o644)
 }
 
+func encoded(v any) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // commands are read by people too
+	if err := enc.Encode(v); err != nil {
+		panic(fmt.Sprintf("report: %v of %T", err, v)) // strings and finite numbers only
+	}
+	return bytes.TrimSpace(b.Bytes())
+}
+
 func comma(i int) string {
 	if i == 0 {
 		return ""
 	}
 	return ","
-}
-
-// thisMachine describes where the figures come from. What can't be found out is left empty.
-func thisMachine() machine {
-	m := machine{Date: time.Now().Format(time.DateOnly), System: runtime.GOOS + " " + runtime.GOARCH, Cores: runtime.NumCPU(), Go: runtime.Version()}
-	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
-		version, _, _ := strings.Cut(strings.TrimSpace(string(release)), "-") // without the builder's suffix
-		m.System += " " + version
-	}
-	info, err := os.Open("/proc/cpuinfo")
-	if err != nil {
-		return m
-	}
-	defer info.Close() //nolint:errcheck // it was only read
-	for lines := bufio.NewScanner(info); lines.Scan(); {
-		if name, value, found := strings.Cut(lines.Text(), ":"); found && strings.TrimSpace(name) == "model name" {
-			m.CPU = strings.TrimSpace(value)
-			return m
-		}
-	}
-	return m
-}
-
-// takeVersions notes which release of its library each peer was built with.
-func (r *results) takeVersions(o options) {
-	for _, s := range servers() {
-		if !slices.Contains(o.servers, s.name) || s.module == "" {
-			continue
-		}
-		info, err := buildinfo.ReadFile(o.file(s.name))
-		if err != nil {
-			continue // it has just run, and a version is no reason to lose its figures
-		}
-		for _, dep := range info.Deps {
-			if dep.Path == s.module {
-				r.Versions[s.name] = s.module + " " + dep.Version
-			}
-		}
-	}
-	if slices.Contains(o.servers, "ws") {
-		r.Versions["ws"] = "npm ws " + npmVersion(filepath.Join(o.node, "node_modules", "ws", "package.json")) + ", node " + nodeVersion()
-	}
-}
-
-func npmVersion(file string) string {
-	var about struct {
-		Version string `json:"version"`
-	}
-	text, err := os.ReadFile(file)
-	if err != nil || json.Unmarshal(text, &about) != nil {
-		return "of unknown version"
-	}
-	return about.Version
-}
-
-func nodeVersion() string {
-	text, err := exec.Command("node", "--version").Output()
-	if err != nil {
-		return "of unknown version"
-	}
-	return strings.TrimSpace(string(text))
 }

@@ -166,10 +166,9 @@ func (c Conn) SendPrepared(p *Prepared) error {
 	if d == 0 {
 		return c.send(nil, p.frame)
 	}
-	const smallest, largest = 8, 15 // bits of window
 	kind := 0
-	if d < largest {
-		kind, d = 1, smallest // right for every window
+	if d < wsframe.WindowBitsMax {
+		kind, d = 1, wsframe.WindowBitsMin // right for every window
 	}
 	p.once[kind].Do(func() { p.compressed[kind] = c.server.deflater.Append(nil, d, wsframe.Opcode(p.op), p.payload) })
 	return c.send(nil, p.compressed[kind])

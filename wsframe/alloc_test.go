@@ -61,8 +61,8 @@ func TestAllocations(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
-		{name: "deflate", run: func() { dst = c.Append(dst[:0], windowBitsMax, Text, long) }},
-		{name: "deflate with a small window", run: func() { dst = c.Append(dst[:0], windowBitsMin, Text, long) }},
+		{name: "deflate", run: func() { dst = c.Append(dst[:0], WindowBitsMax, Text, long) }},
+		{name: "deflate with a small window", run: func() { dst = c.Append(dst[:0], WindowBitsMin, Text, long) }},
 		{name: "decode text", run: decode(text)},
 		{name: "decode ping", run: decode(ping)},
 		{name: "decode close", run: decode(closing)},

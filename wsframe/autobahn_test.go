@@ -153,7 +153,7 @@ func (c conformanceCase) writes(t *testing.T) (pieces [][]byte) {
 		for n := range f.count() {
 			payload, rsv := f.payload(t, n), f.RSV
 			if f.Compressed {
-				if frame := compress.Append(nil, windowBitsMax, op, payload); frame[0]&bitCompressed != 0 {
+				if frame := compress.Append(nil, WindowBitsMax, op, payload); frame[0]&bitCompressed != 0 {
 					payload, rsv = frame[len(AppendHeader(nil, op, true, frameLength(t, frame))):], 4
 				}
 			}

@@ -136,7 +136,7 @@ func BenchmarkUpgrade(b *testing.B) {
 
 // BenchmarkDeflate compresses a message, with the largest and the smallest window.
 func BenchmarkDeflate(b *testing.B) {
-	for _, d := range []Deflate{windowBitsMax, windowBitsMin} {
+	for _, d := range []Deflate{WindowBitsMax, WindowBitsMin} {
 		for _, size := range []int{200, 1000, 16 << 10} {
 			b.Run(fmt.Sprintf("window %d/json %d", d, size), func(b *testing.B) {
 				payload := sample("json", size, 1)

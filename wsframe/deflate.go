@@ -8,14 +8,16 @@ import (
 	"github.com/klauspost/compress/flate"
 )
 
-// Deflate is what was agreed on about permessage-deflate (RFC 7692) with one peer: 0 is none, 8 to 15 are the bits of
-// the largest window that the server may compress with. It fits 4 bits. No context is taken over in either direction,
-// so that there is nothing else to remember and nothing to hold between two messages.
+// Deflate is what was agreed on about permessage-deflate (RFC 7692) with one peer: 0 is none, WindowBitsMin to
+// WindowBitsMax are the bits of the largest window that the server may compress with. It fits 4 bits. No context is taken
+// over in either direction, so that there is nothing else to remember and nothing to hold between two messages.
 type Deflate uint8
 
 const (
-	windowBitsMin = 8
-	windowBitsMax = 15
+	// WindowBitsMin is the smallest window that can be agreed on (RFC 7692, section 7.1.2).
+	WindowBitsMin = 8
+	// WindowBitsMax is the largest, and what is used unless a peer asks for less.
+	WindowBitsMax = 15
 
 	// CompressBytesMin is the shortest message that Deflater compresses. Below it the header of a block takes what
 	// the block saves, and the frame costs some 5 µs more.
@@ -26,19 +28,19 @@ const (
 // not be copied. It keeps no more compressors (0.5 to 0.8 MB each) than messages are compressed at the same moment, and
 // the collector takes those that are not used.
 type Deflater struct {
-	pools [windowBitsMax - windowBitsMin + 1]sync.Pool // of *compressor, by the bits of the window
+	pools [WindowBitsMax - WindowBitsMin + 1]sync.Pool // of *compressor, by the bits of the window
 }
 
 // Append appends payload as one unmasked frame with fin, as AppendFrame does: compressed if d says that the peer can read
 // it, if the message has at least CompressBytesMin bytes, and if it gets shorter; plain otherwise. Only Text and Binary
 // may be compressed; d must be 0 for others (RFC 7692, section 6.1).
 //
-// A frame that is right for 8 bits of window is right for every d but 0.
+// A frame that is right for WindowBitsMin is right for every d but 0.
 func (c *Deflater) Append(dst []byte, d Deflate, op Opcode, payload []byte) []byte {
 	if d == 0 || len(payload) < CompressBytesMin {
 		return AppendFrame(dst, op, payload)
 	}
-	pool := &c.pools[d-windowBitsMin]
+	pool := &c.pools[d-WindowBitsMin]
 	w, ok := pool.Get().(*compressor)
 	if !ok {
 		w = newCompressor(d)
@@ -71,7 +73,7 @@ var errNoGain = errors.New("wsframe: compression gains nothing")
 func newCompressor(d Deflate) *compressor {
 	w := new(compressor)
 	var err error
-	if d == windowBitsMax {
+	if d == WindowBitsMax {
 		// Half as dear as the levels above it, and hardly longer.
 		w.flate, err = flate.NewWriter(w, flate.BestSpeed)
 	} else {

@@ -26,7 +26,7 @@ func TestDeflaterRoundTrip(t *testing.T) {
 		}
 	}
 	for name, payload := range payloads {
-		for d := Deflate(windowBitsMin); d <= windowBitsMax; d++ {
+		for d := Deflate(WindowBitsMin); d <= WindowBitsMax; d++ {
 			frame := c.Append([]byte("before"), d, Binary, payload)
 			frame, ok := bytes.CutPrefix(frame, []byte("before"))
 			if !ok || len(frame) > HeaderBytes(len(payload))+len(payload) {
@@ -63,16 +63,16 @@ func TestDeflaterLeavesPlain(t *testing.T) {
 		payload []byte
 	}{
 		{name: "not agreed", payload: bytes.Repeat([]byte("a"), 1000)},
-		{name: "short", d: windowBitsMax, payload: bytes.Repeat([]byte("a"), CompressBytesMin-1)},
-		{name: "noise", d: windowBitsMax, payload: noise},
-		{name: "noise in a small window", d: windowBitsMin, payload: noise},
+		{name: "short", d: WindowBitsMax, payload: bytes.Repeat([]byte("a"), CompressBytesMin-1)},
+		{name: "noise", d: WindowBitsMax, payload: noise},
+		{name: "noise in a small window", d: WindowBitsMin, payload: noise},
 	} {
 		if got, want := c.Append(nil, tt.d, Text, tt.payload), AppendFrame(nil, Text, tt.payload); !bytes.Equal(got, want) {
 			t.Errorf("%s: %d bytes, want the plain frame of %d", tt.name, len(got), len(want))
 		}
 	}
 	// And the compressor that gave up is as good as new.
-	if frame := c.Append(nil, windowBitsMax, Text, bytes.Repeat([]byte("a"), 1000)); frame[0]&bitCompressed == 0 || len(frame) > 50 {
+	if frame := c.Append(nil, WindowBitsMax, Text, bytes.Repeat([]byte("a"), 1000)); frame[0]&bitCompressed == 0 || len(frame) > 50 {
 		t.Errorf("after noise: a frame of %d bytes", len(frame))
 	}
 }
@@ -84,7 +84,7 @@ func TestDeflaterIsShared(t *testing.T) {
 	for g := range 8 {
 		wg.Go(func() {
 			for i := range 50 {
-				d := Deflate(windowBitsMin + (g+i)%8)
+				d := Deflate(WindowBitsMin + (g+i)%8)
 				payload := sample("json", 1000+i, g)
 				frame := c.Append(nil, d, Text, payload)
 				events, reason := inflateAll(t, &Limits{Client: true, Deflate: true}, frame)

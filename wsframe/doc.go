@@ -39,7 +39,8 @@
 // message, empty frames, the bytes, lines and fields of a request head have bounds of their own. Zero is "none".
 //
 // What breaks a rule is answered by a [ProtocolError] with the close code to send: 1002, 1007 for text that is not UTF-8
-// (found with the first impossible byte) and what is not deflate, 1008 for too many fragments, 1009 for too many bytes.
+// (found with the first impossible byte) and what is not deflate, 1008 for too many fragments or deflate blocks, 1009 for
+// too many bytes.
 // Lengths must have their minimal encoding (RFC 6455, section 5.2). Reserved bits are judged in one place, checkBits.
 //
 // A request head is read as RFC 9112 asks of a server and more strictly than most do: CRLF alone ends lines, there

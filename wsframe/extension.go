@@ -87,7 +87,7 @@ func (o *deflateOffer) add(s *extensionScanner) bool {
 
 // accept returns what the offer agrees to.
 func (o *deflateOffer) accept() (d Deflate, answer string) {
-	d, answer = windowBitsMax, deflateAnswer
+	d, answer = WindowBitsMax, deflateAnswer
 	if o.serverWindow != 0 {
 		d = o.serverWindow
 		answer += "; server_max_window_bits=" + strconv.Itoa(int(d))
@@ -198,10 +198,10 @@ func (s *extensionScanner) windowBits() (bits Deflate, ok bool) {
 		if c == '\\' {
 			continue // of an escape, in a quoted value
 		}
-		if !isDigit(c) || bits == 0 && c == '0' || bits > windowBitsMax {
+		if !isDigit(c) || bits == 0 && c == '0' || bits > WindowBitsMax {
 			return 0, false
 		}
 		bits = bits*10 + Deflate(c-'0')
 	}
-	return bits, bits >= windowBitsMin && bits <= windowBitsMax
+	return bits, bits >= WindowBitsMin && bits <= WindowBitsMax
 }

@@ -69,7 +69,7 @@ func FuzzDeflate(f *testing.F) {
 		if len(payload) > fuzzInputBytesMax {
 			return
 		}
-		op, d := Binary, Deflate(windowBitsMin+bits%8)
+		op, d := Binary, Deflate(WindowBitsMin+bits%8)
 		if text {
 			op, payload = Text, bytes.ToValidUTF8(payload, nil)
 		}
@@ -121,7 +121,7 @@ func FuzzExtensions(f *testing.F) {
 		if err := agreed.Parse(options[0]); err != nil || !agreed.ServerNoContextTakeover || !agreed.ClientNoContextTakeover {
 			t.Fatalf("the answer %q: %v", answer, err)
 		}
-		if window := Deflate(agreed.ServerMaxWindowBits); window != 0 && window != d || window == 0 && d != windowBitsMax {
+		if window := Deflate(agreed.ServerMaxWindowBits); window != 0 && window != d || window == 0 && d != WindowBitsMax {
 			t.Fatalf("the answer %q for a window of %d bits", answer, d)
 		}
 		// Some offer must have asked for exactly this.

@@ -121,7 +121,7 @@ func appendScripted(stream []byte, events []event, how byte, payload string) ([]
 	rest, rsv := []byte(payload), byte(0)
 	if how&16 != 0 {
 		var c Deflater
-		if frame := c.Append(nil, windowBitsMin, op, rest); frame[0]&bitCompressed != 0 {
+		if frame := c.Append(nil, WindowBitsMin, op, rest); frame[0]&bitCompressed != 0 {
 			rest, rsv = frame[HeaderBytes(len(frame)-4):], bitCompressed
 		}
 	}

@@ -23,7 +23,7 @@ const (
 	// inflater's tables up anew, a microsecond each. The library holds back up to a window; the rest is for senders that flush often.
 	workAhead = windowBytes + 64<<10
 	// windowBytes is the farthest that deflate can look back (RFC 1951, section 2).
-	windowBytes = 1 << windowBitsMax
+	windowBytes = 1 << WindowBitsMax
 	// inflateBytesLeast is the least that is asked for to inflate into.
 	inflateBytesLeast = 512
 	// expansionMost is how many bytes one byte of deflate can become: a match of 258 bytes takes at least 2 bits.

@@ -52,7 +52,7 @@ func TestRFC6455Section5_1ServerFramesAreNotMasked(t *testing.T) {
 	var c Deflater
 	for _, frame := range [][]byte{
 		AppendFrame(nil, Text, []byte("a")), AppendHeader(nil, Binary, false, 70000), AppendClose(nil, CloseNormal, "a"),
-		c.Append(nil, windowBitsMax, Text, bytes.Repeat([]byte("a"), 200)),
+		c.Append(nil, WindowBitsMax, Text, bytes.Repeat([]byte("a"), 200)),
 	} {
 		if frame[1]&bitMask != 0 {
 			t.Errorf("% x", frame[:2])

@@ -75,9 +75,12 @@ func (s *Server) knock(peer netip.Addr) (*wsframe.Refusal, rejection) {
 		return nil, rejectNone
 	}
 	prefix, ok := addressPrefix(peer)
+	if !ok {
+		return nil, rejectNone
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !ok || int(a.knocking[prefix]) < a.perAddress {
+	if int(a.knocking[prefix]) < a.perAddress {
 		return nil, rejectNone
 	}
 	return a.addressRefusalLocked(s.since()), rejectAddress
@@ -87,17 +90,10 @@ func (s *Server) knock(peer netip.Addr) (*wsframe.Refusal, rejection) {
 func (s *Server) countHandshake(l *loop, slot uint32, r *record, by int32) {
 	s.handshaking.Add(int64(by))
 	a := &s.admission
-	if a.perAddress == 0 {
-		return
-	}
-	prefix, ok := addressPrefix(l.remoteAddr(slot, r).Addr())
-	if !ok {
-		return
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.knocking[prefix] += by; a.knocking[prefix] <= 0 {
-		delete(a.knocking, prefix)
+	if prefix, ok := a.counts(l, slot, r); ok {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		addLocked(a.knocking, prefix, by)
 	}
 }
 
@@ -123,24 +119,22 @@ func (s *Server) enter(l *loop, slot uint32, r *record) (*wsframe.Refusal, rejec
 	}
 	now := s.since() // not the loop's clock: a decoder may run this
 	a := &s.admission
+	prefix, counted := a.counts(l, slot, r)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.perAddress > 0 {
-		if prefix, ok := addressPrefix(l.remoteAddr(slot, r).Addr()); ok {
-			if int(a.addresses[prefix]) >= a.perAddress {
-				s.taken.Add(-1)
-				return a.addressRefusalLocked(now), rejectAddress
-			}
-			a.addresses[prefix]++
-		}
+	if counted && int(a.addresses[prefix]) >= a.perAddress {
+		s.taken.Add(-1)
+		return a.addressRefusalLocked(now), rejectAddress
 	}
 	if !a.rate.take(now) {
 		s.taken.Add(-1)
-		a.leaveLocked(l.remoteAddr(slot, r).Addr())
 		return &wsframe.Refusal{
 			Status: http.StatusServiceUnavailable, Reason: "rate-limit", Text: "too many connections at once",
 			Header: [][2]string{{"Retry-After", a.retryAfterLocked(now)}},
 		}, rejectRate
+	}
+	if counted {
+		addLocked(a.addresses, prefix, 1)
 	}
 	r.setFlag(flagEntered)
 	return nil, rejectNone
@@ -162,20 +156,26 @@ func (s *Server) leave(l *loop, slot uint32, r *record) {
 		return
 	}
 	s.taken.Add(-1)
-	if s.admission.perAddress > 0 {
-		s.admission.mu.Lock()
-		defer s.admission.mu.Unlock()
-		s.admission.leaveLocked(l.remoteAddr(slot, r).Addr())
+	a := &s.admission
+	if prefix, ok := a.counts(l, slot, r); ok {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		addLocked(a.addresses, prefix, -1)
 	}
 }
 
-func (a *admission) leaveLocked(address netip.Addr) {
-	prefix, ok := addressPrefix(address)
-	if a.perAddress == 0 || !ok {
-		return
+// counts says under which prefix a connection is counted, if connections are counted by address at all.
+func (a *admission) counts(l *loop, slot uint32, r *record) (netip.Prefix, bool) {
+	if a.perAddress == 0 {
+		return netip.Prefix{}, false
 	}
-	if a.addresses[prefix]--; a.addresses[prefix] <= 0 {
-		delete(a.addresses, prefix)
+	return addressPrefix(l.remoteAddr(slot, r).Addr())
+}
+
+// addLocked changes a count of admission. It keeps no zeros: addresses come without end.
+func addLocked(counts map[netip.Prefix]int32, prefix netip.Prefix, by int32) {
+	if counts[prefix] += by; counts[prefix] <= 0 {
+		delete(counts, prefix)
 	}
 }
 

@@ -99,7 +99,9 @@ func (l *loop) handOver(b *loans) bool {
 func (s *Server) runBatch(worker int, b *loans) {
 	x, l := s.workers[worker], b.loop
 	x.batch(l, b.now, b.slots)
-	heard(&l.table, b.slots, b.now.ms, l.sys.now()-b.began)
+	if took := l.sys.now() - b.began; isLong(took) {
+		heard(&l.table, b.slots, b.now.ms, took)
+	}
 	x.publish()
 	s.batches.put(b)
 	if l.starved.Load() && l.starved.CompareAndSwap(true, false) {

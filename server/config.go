@@ -124,7 +124,7 @@ func (c *Config) validate() error {
 		}
 	}
 	wrong(!strings.HasPrefix(c.Path, "/") || strings.ContainsAny(c.Path, "?# "), "path %q: must begin with / and hold no ?, # or space", c.Path)
-	wrong(c.Path == "/healthz" || c.Path == "/readyz", "path %q: taken by the health checks", c.Path)
+	wrong(isHealthPath([]byte(c.Path)), "path %q: taken by the health checks", c.Path)
 	wrong(c.HeartbeatInterval < heartbeatIntervalLeast, "heartbeat-interval %v: at least %v", c.HeartbeatInterval, heartbeatIntervalLeast)
 	wrong(c.HeartbeatTimeout > 0 && c.HeartbeatTimeout < 2*c.HeartbeatInterval, "heartbeat-timeout %v: at least twice the heartbeat-interval of %v", c.HeartbeatTimeout, c.HeartbeatInterval)
 	wrong(c.HeartbeatMode > HeartbeatNone, "heartbeat-mode %d: ping, text or none", c.HeartbeatMode)

@@ -41,11 +41,11 @@ func (x *runner) handshake(data []byte) (used int) {
 // returns how much of the input is used.
 func (x *runner) request(h *wsframe.Head, headBytes int) (used int) {
 	if !x.r.flag(flagAdopted) {
-		switch string(h.Path) {
-		case "/healthz", "/readyz":
+		switch {
+		case isHealthPath(h.Path):
 			x.health(h)
 			return headBytes
-		case x.server.cfg.Path:
+		case string(h.Path) == x.server.cfg.Path:
 		default:
 			x.refuse(&wsframe.Refusal{Status: http.StatusNotFound, Text: "no such path"}, rejectPath)
 			return headBytes
@@ -273,17 +273,26 @@ func (x *runner) refuseUpgrade(h *wsframe.Head, wish wish, refusal *wsframe.Refu
 
 // health answers the checks of balancers, past every limit.
 func (x *runner) health(h *wsframe.Head) {
-	if m := string(h.Method); m != http.MethodGet && m != http.MethodHead {
+	reply := x.server.health(h)
+	if reply == nil {
 		x.refuse(&wsframe.Refusal{Status: http.StatusMethodNotAllowed, Text: "GET only", Header: [][2]string{{"Allow", "GET, HEAD"}}}, rejectMalformed)
 		return
 	}
-	x.end(ending{reject: rejectHealth, reply: x.server.health(h)})
+	x.end(ending{reject: rejectHealth, reply: reply})
 }
 
-// health answers GET and HEAD of /healthz and /readyz.
+const readyPath = "/readyz"
+
+// isHealthPath says whether a path is one of the checks of balancers.
+func isHealthPath(path []byte) bool { return string(path) == "/healthz" || string(path) == readyPath }
+
+// health answers a check; nil: neither to GET nor to HEAD, and there are no others.
 func (s *Server) health(h *wsframe.Head) (reply []byte) {
+	if m := string(h.Method); m != http.MethodGet && m != http.MethodHead {
+		return nil
+	}
 	status, body := http.StatusOK, "ok\n"
-	if string(h.Path) == "/readyz" {
+	if string(h.Path) == readyPath {
 		if err := s.Ready(); err != nil {
 			status, body = http.StatusServiceUnavailable, err.Error()+"\n"
 		}
@@ -300,10 +309,11 @@ func (s *Server) atTheDoor(refusal *wsframe.Refusal, health *bool) func(request 
 	return func(request []byte) []byte {
 		scanned := 0
 		head, used, err := wsframe.ParseHead(request, &scanned, s.policy.Load().head)
-		method, path := string(head.Method), string(head.Path)
-		if err == nil && used > 0 && (method == http.MethodGet || method == http.MethodHead) && (path == "/healthz" || path == "/readyz") {
-			*health = true
-			return s.health(&head)
+		if err == nil && used > 0 && isHealthPath(head.Path) {
+			if reply := s.health(&head); reply != nil {
+				*health = true
+				return reply
+			}
 		}
 		return wsframe.AppendRefusal(nil, refusal)
 	}

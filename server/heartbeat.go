@@ -91,11 +91,7 @@ func (l *loop) beatOrExpire(slot uint32, r *record) {
 		l.placeAfterTraffic(slot, r) // its deadline was beyond the wheel
 	case r.flag(flagBusy) && silence+tickMillis < interval:
 		// Its slot came early, for want of room; who talks in every interval gets no heartbeat for that.
-		at := l.tickAt(heard + interval)
-		if timeout != 0 {
-			at = min(at, l.tickAt(heard+timeout))
-		}
-		l.wheel.Schedule(slot, at)
+		l.wheel.Schedule(slot, l.orExpiry(l.tickAt(heard+interval), heard, timeout))
 	default:
 		l.beat(slot, r, true)
 	}
@@ -242,9 +238,7 @@ func (l *loop) stuck(slot uint32, r *record, timeout uint32) bool {
 	if s != nil {
 		since = s.progressAt
 	}
-	if !r.step(word.release) {
-		l.ring = append(l.ring, slot)
-	}
+	l.giveBack(slot, r)
 	return l.now.ms-since >= timeout
 }
 

@@ -192,18 +192,17 @@ func (l *loop) wait() (int, error) {
 // connections' time needs no correction.
 func (l *loop) hearLate(now time.Duration) {
 	took := now - l.clock.read
-	heard(&l.table, l.fresh, l.now.ms, took)
-	heard(&l.table, l.served, l.now.ms, took)
-	l.putOffHandshakes(took)
+	if isLong(took) {
+		heard(&l.table, l.fresh, l.now.ms, took)
+		heard(&l.table, l.served, l.now.ms, took)
+		l.putOffHandshakes(took)
+	}
 	l.fresh, l.served = l.fresh[:0], l.served[:0]
 }
 
 // heard moves the stamps of slots from the time at which reading began to that at which it ended. In between a slot may have been heard from
 // again, or be another connection's: those keep theirs.
 func heard(t *table, slots []uint32, at uint32, took time.Duration) {
-	if !isLong(took) {
-		return
-	}
 	for _, slot := range slots {
 		t.at(slot).heard.CompareAndSwap(at, at+uint32(took/time.Millisecond))
 	}
@@ -215,9 +214,6 @@ func isLong(took time.Duration) bool { return took > heardSlack && took <= stall
 
 // putOffHandshakes moves the deadlines of handshakes that began in a long turn likewise: a peer that was accepted at its end has its whole time.
 func (l *loop) putOffHandshakes(took time.Duration) {
-	if !isLong(took) {
-		return
-	}
 	for _, slot := range l.fresh {
 		if _, armed := l.wheel.Deadline(slot); armed && l.table.at(slot).load()&(bitLive|bitClose|bitLinger) == 0 {
 			l.wheel.Schedule(slot, l.tickAfter(l.server.cfg.HandshakeTimeout+took))

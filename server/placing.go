@@ -55,20 +55,26 @@ func (l *loop) spot(r *record, earliest int64) (at int64, room bool) {
 	heard, timeout := r.heard.Load(), r.timeout.Load()
 	interval := l.stretched(r.interval.Load(), timeout)
 	if interval == 0 {
-		if timeout != 0 {
-			at = l.tickAt(heard + timeout)
-		}
-		return at, true
+		return l.orExpiry(0, heard, timeout), true
 	}
 	// Never beyond a whole interval from where the wheel stands, which may be a tick behind the clock: the heartbeats that are due
 	// in between come back a whole interval later, and their slots only look empty.
 	soonest := l.nowTick() + 1
 	at = max(min(l.tickAt(heard+interval), l.wheel.Now()+min(intervalTicks(interval), wheelSlots-1)), soonest)
 	at, room = l.wheel.Place(min(max(earliest, soonest), at), at, slotProbes, l.shareOf)
-	if timeout != 0 {
-		at = min(at, l.tickAt(heard+timeout))
+	return l.orExpiry(at, heard, timeout), room
+}
+
+// orExpiry is the tick at which a heartbeat is due, or that of the expiry if it comes first. 0 is no heartbeat, or neither of both.
+func (l *loop) orExpiry(at int64, heard, timeout uint32) int64 {
+	if timeout == 0 {
+		return at
 	}
-	return at, room
+	expiry := l.tickAt(heard + timeout)
+	if at == 0 {
+		return expiry
+	}
+	return min(at, expiry)
 }
 
 // placeAfterTraffic leaves at least a quarter of the interval quiet: who is heard from is not beaten.
@@ -104,12 +110,7 @@ func (l *loop) rearm(slot uint32, r *record, before int64) {
 			}
 		}
 	}
-	if timeout != 0 {
-		if expiry := l.tickAt(heard + timeout); at == 0 || expiry < at {
-			at = expiry
-		}
-	}
-	if at != 0 {
+	if at = l.orExpiry(at, heard, timeout); at != 0 {
 		l.wheel.Schedule(slot, at)
 	}
 }

@@ -15,7 +15,6 @@ type sys interface {
 	add(fd int, tok poller.Token) error
 	addListener(fd int, tok poller.Token) error
 	pauseListener(fd int, tok poller.Token, pause bool) error
-	removeListener(fd int) error
 	close() error
 
 	accept(l acceptor, batch []poller.Accepted) (int, error)
@@ -88,8 +87,7 @@ func (o *osSys) pauseListener(fd int, tok poller.Token, pause bool) error {
 	return o.poller.Modify(fd, tok, poller.Readable)
 }
 
-func (o *osSys) removeListener(fd int) error { return o.poller.Remove(fd) }
-func (o *osSys) close() error                { return o.poller.Close() }
+func (o *osSys) close() error { return o.poller.Close() }
 
 func (o *osSys) accept(l acceptor, batch []poller.Accepted) (int, error) { return l.Accept(batch) }
 func (o *osSys) read(fd int, p []byte) (int, error)                      { return poller.Read(fd, p) }

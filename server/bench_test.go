@@ -303,39 +303,3 @@ func residentBytes(b *testing.B) float64 {
 	}
 	return float64(pages * os.Getpagesize())
 }
-
-// BenchmarkTable is a loop's own cost with a million connections and no sockets: bytes of record and timer for each, and the time
-// of a heartbeat with its timer, spread over the ticks of the interval.
-func BenchmarkTable(b *testing.B) {
-	const connections = 1_000_000
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	l, q := newQuietLoop(Config{HeartbeatTimeout: -1})
-	for fd := range connections {
-		if fd%(connections/1250) == 0 { // they come over one interval of 1,250 ticks
-			q.at += tick
-			l.now = newMoment(q.at)
-			l.fireTimers()
-		}
-		l.upgraded(fd)
-	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	size := float64(after.HeapAlloc-before.HeapAlloc) / connections
-	beats := func() uint64 { return l.runner.public.totals[countBeatsPing].Load() }
-	l.runner.publish()
-	began := beats()
-	b.ReportAllocs()
-	for b.Loop() {
-		q.at += tick
-		l.now = newMoment(q.at)
-		l.fireTimers()
-		l.runner.publish()
-	}
-	l.runner.publish()
-	b.ReportMetric(size, "B/conn")
-	if n := beats() - began; n > 0 {
-		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/beat")
-	}
-}

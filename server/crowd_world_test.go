@@ -256,7 +256,6 @@ func (c *crowd) add(fd int, tok poller.Token) error {
 
 func (c *crowd) addListener(int, poller.Token) error         { return nil }
 func (c *crowd) pauseListener(int, poller.Token, bool) error { return nil }
-func (c *crowd) removeListener(int) error                    { return nil }
 func (c *crowd) close() error                                { return nil }
 
 func (c *crowd) accept(_ acceptor, batch []poller.Accepted) (int, error) {

@@ -103,18 +103,7 @@ func TestCompression(t *testing.T) {
 				t.Errorf("got %q of an empty message", got)
 			}
 		}
-		await(t, "nothing is kept", func() bool {
-			kept := 0
-			for _, l := range s.loops {
-				for i := range l.sides.shards {
-					shard := &l.sides.shards[i]
-					shard.mu.Lock()
-					kept += len(shard.items) - len(shard.free)
-					shard.mu.Unlock()
-				}
-			}
-			return kept == 0
-		})
+		await(t, "nothing is kept", func() bool { return s.sidesKept() == 0 })
 	})
 }
 
@@ -181,24 +170,40 @@ func TestCompressedAttacks(t *testing.T) {
 	}
 }
 
-// TestPreparedForAll: one message to connections with every agreement there is.
+// TestPreparedForAll: one message to connections with every agreement there is. Who inflates with the largest window would not notice a frame that is
+// wrong for a smaller one, so the frames are compared with those that are right.
 func TestPreparedForAll(t *testing.T) {
 	s := start(t, Config{Compression: true, HandlerInline: true}, Echo{})
 	plain := s.dial(t, "/ws")
 	var peers []*peer
-	for bits := range 8 {
-		peers = append(peers, s.dialDeflate(t, fmt.Sprintf("; server_max_window_bits=%d", 8+bits)))
+	for bits := wsframe.WindowBitsMax; bits >= wsframe.WindowBitsMin; bits-- { // the smallest is not the first that the message is compressed for
+		peers = append(peers, s.dialDeflate(t, fmt.Sprintf("; server_max_window_bits=%d", bits)))
 	}
 	peers = append(peers, s.dialDeflate(t, ""))
 	await(t, "all are there", func() bool { return s.open() == len(peers)+1 })
-	long := strings.Repeat("to all of you, ", 3000)
+	long := strings.Repeat(strings.Repeat("to all of you, ", 50)+randomText(1000), 20) // repeats within and beyond the smallest window
 	if n, err := s.Broadcast(Text, []byte(long)); n != len(peers)+1 || err != nil {
 		t.Fatalf("reached %d, %v", n, err)
 	}
 	plain.expect(wsframe.Text, long)
+	var c wsframe.Deflater
+	smallest := c.Append(nil, wsframe.WindowBitsMin, wsframe.Text, []byte(long))
+	largest := c.Append(nil, wsframe.WindowBitsMax, wsframe.Text, []byte(long))
+	if bytes.Equal(smallest, largest) {
+		t.Fatal("the window makes no difference to this message")
+	}
 	for i, p := range peers {
-		if got, was := p.inflate(); got != long || !was {
-			t.Errorf("peer %d got %d bytes, compressed %v", i, len(got), was)
+		want := smallest
+		if i == 0 || i == len(peers)-1 {
+			want = largest
+		}
+		m := p.nextBut()
+		if frame := wsframe.AppendFrame(nil, wsframe.Text, m.Payload); !m.Compressed || !bytes.Equal(frame[1:], want[1:]) {
+			t.Errorf("peer %d got %d bytes, compressed %v, which are not right for its window", i, len(m.Payload), m.Compressed)
+		}
+		var x wsframe.Inflater
+		if m, err := x.Inflate(&p.limits, m); err != nil || string(m.Payload) != long {
+			t.Errorf("peer %d got a message of %d bytes, %v", i, len(m.Payload), err)
 		}
 	}
 }

@@ -3,7 +3,6 @@ package server
 import (
 	"bytes"
 	"net"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -79,24 +78,18 @@ func TestBombsCostNothing(t *testing.T) {
 	const limit, peers, most = 64 << 10, 40, 1 << 20
 	bomb := compressed(wsframe.Binary, true, deflated(t, strings.Repeat("\x00", 40*limit)))
 	s := start(t, Config{Compression: true, HandlerInline: true, MessageSizeLimit: limit}, Echo{})
-	heap := func() int64 {
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
 	p := s.dialDeflate(t, "") // the first use makes what all share
 	p.write(bomb)
 	p.expectClose(wsframe.CloseTooBig)
 	_ = p.Close()
-	before, grown := heap(), int64(0)
+	before, grown := int64(heapBytes()), int64(0)
 	var lingering []net.Conn
 	for range peers {
 		p := s.dialDeflate(t, "")
 		p.write(bomb)
 		p.expectClose(wsframe.CloseTooBig)
 		lingering = append(lingering, p.Conn)
-		grown = max(grown, heap()-before)
+		grown = max(grown, int64(heapBytes())-before)
 	}
 	t.Logf("the heap grew by %d bytes", grown)
 	if grown > most {

@@ -115,6 +115,9 @@ func (s *running) stopAndCheck() {
 	if n := s.taken.Load(); n != 0 {
 		s.t.Errorf("%d connections still count for admission", n)
 	}
+	if n := s.handshaking.Load(); n != 0 {
+		s.t.Errorf("%d handshakes still count for admission", n)
+	}
 	for _, l := range s.loops {
 		if a, h := l.active.Load(), l.handshakes.Load(); a != 0 || h != 0 {
 			s.t.Errorf("loop %d: %d active and %d in their handshake after the end", l.index, a, h)
@@ -138,6 +141,19 @@ func checkedBuild() bool { return reflect.TypeFor[owner]().Size() > 0 }
 func (s *running) open() (n int) {
 	for range s.Conns() {
 		n++
+	}
+	return n
+}
+
+// sidesKept counts the connections with an entry in a side table: what an idle one has no need of.
+func (s *running) sidesKept() (n int) {
+	for _, l := range s.loops {
+		for i := range l.sides.shards {
+			shard := &l.sides.shards[i]
+			shard.mu.Lock()
+			n += len(shard.items) - len(shard.free)
+			shard.mu.Unlock()
+		}
 	}
 	return n
 }

@@ -102,17 +102,6 @@ func TestMessageRateLeavesNothing(t *testing.T) {
 	p.send(wsframe.Text, "x")
 	p.expect(wsframe.Text, "x")
 	go p.answer()
-	await(t, "the side table is empty", func() bool {
-		kept := 0
-		for _, l := range s.loops {
-			for i := range l.sides.shards {
-				shard := &l.sides.shards[i]
-				shard.mu.Lock()
-				kept += len(shard.items) - len(shard.free)
-				shard.mu.Unlock()
-			}
-		}
-		return kept == 0
-	})
+	await(t, "the side table is empty", func() bool { return s.sidesKept() == 0 })
 	_ = p.Close()
 }

@@ -217,11 +217,6 @@ func (k *simKernel) pauseListener(fd int, _ poller.Token, pause bool) error {
 	return nil
 }
 
-func (k *simKernel) removeListener(fd int) error {
-	k.port(fd).added = false
-	return nil
-}
-
 func (k *simKernel) port(fd int) *simPort {
 	for _, p := range k.ports {
 		if p.fd == fd {

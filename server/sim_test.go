@@ -308,6 +308,8 @@ func (w *simWorld) checkEnd() {
 	zero("slots", l.table.used)
 	zero("admissions", int(s.taken.Load()))
 	zero("addresses", len(s.admission.addresses))
+	zero("addresses in the handshake", len(s.admission.knocking))
+	zero("counted handshakes", int(s.handshaking.Load()))
 	zero("active connections", int(l.active.Load()))
 	zero("handshakes", int(l.handshakes.Load()))
 	zero("loans in the ring", len(l.ring))

@@ -92,7 +92,7 @@ bench-commits: ## Compare the benchmarks of two commits: make bench-commits OLD=
 # Both need node and npm, the comparison a C compiler as well. What it measures is worth
 # something on an otherwise idle machine only. PEERS_SCENARIOS and PEERS_SERVERS are lists
 # with commas, empty for all; bin/peers/report --help names them.
-bench-peers: build bin/bench bench/peers/ws/node_modules ## Compare with other servers, PEERS_ROUNDS (3) times in rotation: 40 minutes, writes bench/results (PEERS_ARGS=--quick: 5)
+bench-peers: build bin/bench bench/peers/ws/node_modules ## Compare with other servers, PEERS_ROUNDS (5) times in rotation: 45 minutes, writes bench/results (PEERS_ARGS=--quick: 4)
 	$(GO) build -trimpath -o bin/floor ./bench/floor
 	$(CC) -O2 -o bin/floor-c bench/floor/floor.c
 	cd bench/peers && $(GO) build -trimpath -o ../../bin/peers/ ./...

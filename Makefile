@@ -135,7 +135,7 @@ load: build bin/bench ## Start a server and drive it with each scenario of the l
 # The next two are worth something on an otherwise idle machine only.
 hostile: build bin/bench ## Hold 5,000 hostile connections at one time beside 10,000 healthy ones, five times, for 7 minutes (HOSTILE_ARGS adds options)
 	$(call with-server,--echo --log-level error,bin/bench hostile --target $$target $$admin --pid $$server \
-		--connections 10000 --hostile 7800 --at-least 5000 --pairs 5 $(HOSTILE_ARGS))
+		--connections 10000 --rate 4000 --hostile 7800 --at-least 5000 --pairs 5 $(HOSTILE_ARGS))
 
 observed: build bin/bench ## Measure what it costs to be scraped, watched and listed, at 18,000 connections, for 2 minutes (OBSERVED_ARGS adds options)
 	$(call with-server,--log-level warn,bin/bench observed --target $$target $$admin --pid $$server \

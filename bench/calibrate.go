@@ -24,7 +24,7 @@ const (
 	// spanLeast is the shortest span of which it can be told who was the limit: what is read before and after it costs a
 	// millisecond or two itself, and the kernel counts in ticks.
 	spanLeast = 100 * time.Millisecond
-	// probeEvery is the pace of the probes, in ns.
+	// probeEvery is the pace of the probes, in ns: there is one at some time of each such gap (scatter).
 	probeEvery = int64(10 * time.Millisecond)
 )
 
@@ -59,14 +59,22 @@ func (u *clientUse) late99() float64 {
 
 // probe notes how late the loop is for each probe that was due, those included that it slept through.
 func (c *client) probe(now int64) {
-	for ; c.probeDue <= now; c.probeDue += probeEvery {
+	for c.probeDue <= now {
 		c.late.record(now - c.probeDue)
+		c.planProbe()
 	}
+}
+
+// planProbe sets when the next probe is due.
+func (c *client) planProbe() {
+	c.probeDue = c.probesFrom + int64(c.probes)*probeEvery + int64(scatter(c.probesFrom, c.probes)*float64(probeEvery))
+	c.probes++
 }
 
 // startProbes begins probing, with an empty account.
 func (c *client) startProbes(now int64) {
-	c.late, c.probeDue = newHistogram(), now+probeEvery
+	c.late, c.probesFrom, c.probes = newHistogram(), now, 0
+	c.planProbe()
 }
 
 // stopProbes ends it and returns the account.

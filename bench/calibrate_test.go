@@ -87,7 +87,7 @@ func TestProbesCountWhatIsSleptThrough(t *testing.T) {
 	c := &client{}
 	c.startProbes(0)
 	c.probe(probeEvery + int64(time.Millisecond))
-	c.probe(int64(time.Second))
+	c.probe(int64(time.Second) - 1)
 	late := c.stopProbes()
 	if n, want := late.count(), int64(time.Second)/probeEvery; n != want {
 		t.Errorf("%d probes, want %d", n, want)

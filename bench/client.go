@@ -96,8 +96,10 @@ type client struct {
 	traffic traffic // guests included
 
 	// While the client's own lateness is probed (calibrate.go).
-	late     *histogram // nil: it isn't
-	probeDue int64
+	late       *histogram // nil: it isn't
+	probesFrom int64
+	probes     int // planned
+	probeDue   int64
 }
 
 // tally counts what became of the connections since the client was made.

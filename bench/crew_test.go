@@ -272,6 +272,7 @@ func TestPartsAreTheWhole(t *testing.T) {
 			}, 500, 3,
 		},
 		{"hostile", "hostile", options{connections: 1000, processes: 1, opening: 7, hostile: 700, hostileRate: 100, rate: 10}, 500, 4},
+		{"hostile, more asked for", "hostile", options{connections: 1001, processes: 5, opening: 7, hostile: 700, hostileRate: 100, rate: 10}, 501, 7},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -287,21 +288,27 @@ func TestPartsAreTheWhole(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var connections, hostile int
+			var connections, hostile, echoing int
 			var rate, churnRate float64
 			for i, p := range parts {
 				if p.connections+p.guests > tt.most || p.connections+p.guests == 0 || p.opening < 1 || p.index != i {
 					t.Errorf("part %d: %+v", i, p)
 				}
 				connections, hostile = connections+p.connections, hostile+p.hostile
+				if p.echoing {
+					echoing += p.connections
+				}
 				rate += p.rate
 				churnRate += p.churnRate
 			}
 			if connections != tt.o.connections || hostile != tt.o.hostile || len(parts) != tt.want {
 				t.Errorf("%d connections and %d hostile in %d parts, want %d, %d in %d", connections, hostile, len(parts), tt.o.connections, tt.o.hostile, tt.want)
 			}
-			if tt.name != "hostile" && (!near(rate, tt.o.rate) || !near(churnRate, tt.o.churnRate)) {
+			if !near(rate, tt.o.rate) || !near(churnRate, tt.o.churnRate) {
 				t.Errorf("rates %v, %v", rate, churnRate)
+			}
+			if hostile > 0 && echoing != connections/2 {
+				t.Errorf("%d of %d connections echo, want half", echoing, connections)
 			}
 		})
 	}

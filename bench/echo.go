@@ -192,6 +192,7 @@ func (e *echoer) startOpenLoop(o *options) {
 			c.traffic.Sent++
 		}
 	})
+	e.pacer.scattered = true
 	c.pacer = e.pacer
 	c.hooks.message = func(i int, m wsframe.Message, at int64) {
 		if e.count(i, m) && e.recording {

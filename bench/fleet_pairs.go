@@ -298,7 +298,7 @@ func (f *fleet) judge(t *tally, counts *beatCounts, sp span, expired int, bytesE
 		r.note("the machine was busy: clients were up to %s late themselves (p99), and so were the servers; a Pulsewheel that is behind time stretches its intervals",
 			us(late))
 	}
-	s.withholdFor(sp, dependents{what: "beats", latencies: []timed{{p99, []string{latencyKey, "beats_late"}}}})
+	s.withholdFor(sp, dependents{what: "beats", latencies: timedBeats(p99, o.lateAfter)})
 	r.require(f.stopped == "", "%d connections were asked for, %d are what this machine holds; %s", o.connections, f.held, f.stopped)
 	r.require(t.Failed == 0, "%d connections could not be opened%s", t.Failed, mostly(t.Failures))
 	r.require(t.Lost == 0, "%d connections were lost%s", t.Lost, mostly(t.Losses))

@@ -39,7 +39,6 @@ type beats struct {
 	interval int64 // ns
 	late     int64 // ns behind the interval
 
-	first     int     // connections below it are not watched: they say something, and are not beaten
 	last      []int64 // per connection: when the last beat came, the client sent one, or the connection was opened
 	total     int     // beats since the beginning
 	recording bool
@@ -122,9 +121,6 @@ func (b *beats) speak(i int) {
 
 // heard counts one beat of the server.
 func (b *beats) heard(i int, at int64) {
-	if i < b.first {
-		return
-	}
 	gap := at - b.last[i]
 	b.last[i] = at
 	b.total++
@@ -159,7 +155,7 @@ func (b *beats) stop() {
 	b.recording = false
 	now := b.client.clock()
 	for i, last := range b.last {
-		if i >= b.first && b.client.isOpen(i) && now-last > b.interval+b.interval/2 {
+		if b.client.isOpen(i) && now-last > b.interval+b.interval/2 {
 			b.Missed += max(skipped(now-last, b.interval), 1)
 		}
 	}
@@ -242,7 +238,7 @@ func (f *heartbeatFound) fill(s *session, sp span) {
 	o, r := s.whole, s.report
 	p99 := f.Counts.fill(r, o, float64(s.total.Active)*o.beatsDue(sp.seconds()), sp.seconds())
 	s.perOperation(sp, "beat", f.Counts.Beats+f.Acks)
-	limits := dependents{what: "beats", latencies: []timed{{p99, []string{latencyKey, "beats_late"}}}}
+	limits := dependents{what: "beats", latencies: timedBeats(p99, o.lateAfter)}
 	rtt := f.RTT.latencies()
 	if o.clientInterval > 0 {
 		limits.latencies = append(limits.latencies, timed{rtt.P99, []string{"ack_p99_us", "ack_p50_us", "ack_max_us"}})
@@ -271,6 +267,11 @@ func (o *options) beatsDue(seconds float64) float64 {
 		return seconds / o.interval.Seconds()
 	}
 	return seconds / o.clientInterval.Seconds() * float64((o.clientInterval-1)/o.interval)
+}
+
+// timedBeats are the figures of beats that a late client spoils: how late they were, and how many were later than --late-after.
+func timedBeats(p99 float64, lateAfter time.Duration) []timed {
+	return []timed{{p99, []string{latencyKey}}, {float64(lateAfter.Microseconds()), []string{"beats_late"}}}
 }
 
 // fill reports the beats of a span of which so many were due, and returns the p99 of their lateness in µs.

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/pulsewheel/pulsewheel/wsframe"
 )
 
 // pairsMax bounds --pairs.
@@ -55,42 +53,26 @@ func (o *options) gathering() time.Duration {
 	return time.Duration(float64(o.hostile) / o.hostileRate * float64(time.Second))
 }
 
-// healthy are the connections that must not notice: the first half echoes on a plan, the other half says nothing and is
-// beaten. Who says something is not beaten, so no connection could show both.
+// healthy are the connections of one process that must not notice. Half of all echo on a plan, the other half says nothing and is beaten: who says
+// something is not beaten, so no connection could show both. Each half has processes of its own, or a batch of beats would be in the latency of the echoes
+// that come behind it.
 type healthy struct {
-	beats  *beats
-	echoer *echoer
+	beats  *beats  // nil where they echo
+	echoer *echoer // nil where they are beaten
 }
 
 func newHealthy(c *client, o *options) *healthy {
-	h := &healthy{beats: newBeats(c, o)}
-	h.beats.first = o.connections / 2
-	echoing := *o
-	echoing.connections = h.beats.first
-	h.echoer = newEchoer(c, &echoing)
-	return h
-}
-
-// start begins the plan of echoes.
-func (h *healthy) start(c *client, o *options) {
-	echoing := *o
-	echoing.connections = h.beats.first
-	h.echoer.startOpenLoop(&echoing)
-	echoed := c.hooks.message
-	c.hooks.message = func(i int, m wsframe.Message, at int64) {
-		if i < h.beats.first {
-			echoed(i, m, at)
-			return
-		}
-		h.beats.message(i, m, at)
+	if o.echoing {
+		return &healthy{echoer: newEchoer(c, o)}
 	}
+	return &healthy{beats: newBeats(c, o)}
 }
 
 // calm is what the healthy connections had of a span.
 type calm struct {
 	Latency                 *histogram
 	Beats, Missed, Messages int
-	Use                     clientUse
+	Echoing, Beaten         clientUse // of the processes of each half
 }
 
 func (f *calm) add(other *calm) {
@@ -98,23 +80,32 @@ func (f *calm) add(other *calm) {
 	f.Beats += other.Beats
 	f.Missed += other.Missed
 	f.Messages += other.Messages
-	f.Use.add(other.Use)
+	f.Echoing.add(other.Echoing)
+	f.Beaten.add(other.Beaten)
 }
 
-// span measures both.
+// use is what all processes took together. How late those were that are beaten is no part of the echoes' latency.
+func (f *calm) use() clientUse {
+	u := f.Beaten
+	u.Late = nil
+	u.add(f.Echoing)
+	return u
+}
+
+// span measures what is there.
 func (h *healthy) span(s *session, what string, length time.Duration) (span, calm, error) {
+	found := calm{Latency: newHistogram()}
+	if h.beats != nil {
+		sp, err := s.spanOf(what, length, func() { h.beats.begin(length) })
+		h.beats.stop()
+		found.Beats, found.Missed, found.Beaten = h.beats.Beats, h.beats.Missed, sp.client
+		return sp, found, err
+	}
 	before := 0
-	sp, err := s.spanOf(what, length, func() {
-		before = h.echoer.total
-		h.echoer.latency = newHistogram()
-		h.beats.begin(length)
-		h.echoer.recording = true
-	})
+	sp, err := s.spanOf(what, length, func() { before, h.echoer.latency, h.echoer.recording = h.echoer.total, found.Latency, true })
 	h.echoer.recording = false
-	h.beats.stop()
-	return sp, calm{
-		Latency: h.echoer.latency, Beats: h.beats.Beats, Missed: h.beats.Missed, Messages: h.echoer.total - before, Use: sp.client,
-	}, err
+	found.Messages, found.Echoing = h.echoer.total-before, sp.client
+	return sp, found, err
 }
 
 // hostileFound is what one process found, one that holds healthy connections or one that attacks.
@@ -146,24 +137,40 @@ func (f *hostileFound) add(other *hostileFound) {
 	f.CPU += other.CPU
 }
 
-// splitHostile gives the hostile peers processes of their own: on the loop of the healthy ones they would disturb what
-// is measured there. The leader holds healthy ones.
-func splitHostile(sc scenario, o *options, most int) ([]*options, error) {
-	calm, attack := max(ceilDiv(o.connections, most), o.processes), ceilDiv(o.hostile, most)
-	if calm+attack > partsMax {
+// splitHostile gives those that echo, those that are beaten and the hostile peers processes of their own: on one loop the others would disturb what is
+// measured there. The leader's are beaten: it also looks at the server, which takes milliseconds.
+func splitHostile(_ scenario, o *options, most int) ([]*options, error) {
+	half := o.connections / 2
+	roles := [...]struct {
+		echoing                bool
+		connections, processes int
+	}{
+		{false, o.connections - half, max(ceilDiv(o.connections-half, most), min(ceilDiv(o.processes, 2), half))},
+		{true, half, max(ceilDiv(half, most), min(o.processes/2, half))},
+	}
+	attack := ceilDiv(o.hostile, most)
+	if roles[0].processes+roles[1].processes+attack > partsMax {
 		return nil, tooMany(o, most)
 	}
 	var parts []*options
-	for i := range calm {
-		quiet := *o
-		quiet.hostile = 0
-		p := *quiet.part(sc, i, calm)
-		p.hostile, p.guests = 0, 0
-		parts = append(parts, &p)
+	for _, of := range roles {
+		for i := range of.processes {
+			p := *o
+			p.connections, p.hostile, p.guests = portion(of.connections, i, of.processes), 0, 0
+			if p.echoing, p.rate = of.echoing, 0; p.echoing {
+				p.rate = o.rate * float64(p.connections) / float64(half)
+			}
+			share := float64(p.connections) / float64(o.connections)
+			p.openRate, p.opening = o.openRate*share, max(int(float64(o.opening)*share), 1)
+			p.index = len(parts)
+			parts = append(parts, &p)
+		}
 	}
 	for i := range attack {
+		// On another host they would not take anybody's core; that the attack is complete all the same, --at-least and the counts tell.
 		p := *o
-		p.index, p.connections = calm+i, 0
+		p.yielding = true
+		p.index, p.connections, p.rate = len(parts), 0, 0
 		p.hostile = portion(o.hostile, i, attack)
 		p.guests = p.hostile
 		parts = append(parts, &p)
@@ -185,7 +192,9 @@ func runHostile(s *session) error {
 	if err := s.open(o.connections); err != nil {
 		return err
 	}
-	h.start(c, o)
+	if h.echoer != nil {
+		h.echoer.startOpenLoop(o)
+	}
 	if err := s.rest("first beats", o.interval+o.settle); err != nil {
 		return err
 	}
@@ -208,8 +217,8 @@ func runHostile(s *session) error {
 	}
 	quiet.client, attacked.client = clientUse{}, clientUse{}
 	for i := range all.Before {
-		quiet.client.add(all.Before[i].Use)
-		attacked.client.add(all.Attacked[i].Use)
+		quiet.client.add(all.Before[i].use())
+		attacked.client.add(all.Attacked[i].use())
 	}
 	all.fill(s, quiet, attacked)
 	all.fillResults(s, attacked)
@@ -250,15 +259,12 @@ func (h *healthy) pair(s *session, own *hostileFound, seen *sights, first bool) 
 
 // finish waits for the last echoes and looks at the server once more.
 func (h *healthy) finish(s *session, own *hostileFound, seen *sights) (err error) {
-	c := s.client
-	h.echoer.pacer.stop(c.clock())
-	own.Missing, err = c.drain(func() int {
-		return h.echoer.pacer.missing(c, func(i int) int { return int(h.echoer.received[i]) })
-	})
-	if err != nil {
-		return err
+	if h.echoer != nil {
+		if own.Missing, err = h.echoer.finish(); err != nil {
+			return err
+		}
+		own.Corrupt = h.echoer.corrupt
 	}
-	own.Corrupt = h.echoer.corrupt
 	return s.meet("look after", func() (err error) {
 		seen.most = s.looks.most
 		seen.after, err = s.lookBack(seen.before)
@@ -356,8 +362,8 @@ func (f *hostileFound) fill(s *session, quiet, attacked span) {
 	}
 	r.require(before.Messages > 0 && during.Messages > 0, "no message came back: does the server echo?")
 	r.require(before.Beats > 0 && during.Beats > 0, "no beat in %v: is --interval %v the server's?", o.duration, o.interval)
-	r.require(before.Missed == 0, "%d beats were missed before the attack%s", before.Missed, quiet.client.excuse(o.interval))
-	r.require(during.Missed == 0, "%d beats were missed under attack%s", during.Missed, attacked.client.excuse(o.interval))
+	r.require(before.Missed == 0, "%d beats were missed before the attack%s", before.Missed, before.Beaten.excuse(o.interval))
+	r.require(during.Missed == 0, "%d beats were missed under attack%s", during.Missed, during.Beaten.excuse(o.interval))
 	switch {
 	case o.factor == 0:
 	case slices.Contains(r.Withheld, judged[0]), atMost && factor.Median > o.factor:

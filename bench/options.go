@@ -81,6 +81,8 @@ type options struct {
 	cpuMost time.Duration // a second
 
 	// Of hostile.
+	echoing          bool // this process' connections do, and are not beaten
+	yielding         bool // this process has a core only while no other wants it
 	hostile          int
 	hostileRate      float64 // arrivals a second; 0 at once
 	kinds            kindList

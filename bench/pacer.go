@@ -12,7 +12,8 @@ const (
 // sendsPerTurn bounds what the pacer sends between two waits, so that a client that fell behind still reads.
 const sendsPerTurn = 256
 
-// pacer sends on a plan made beforehand: operation k is due at from + k*gap, on connection k mod connections.
+// pacer sends on a plan made beforehand: operation k is due at from + k*gap, or with scattered at any time of the gap that begins there, on
+// connection k mod connections.
 // The plan does not wait for answers, so a server that stalls meets all that was due meanwhile, and a latency counted
 // from the due time contains the wait (no coordinated omission). Nothing per connection is kept: the j-th answer on
 // connection i belongs to operation i + j*connections, since a connection keeps its order.
@@ -20,7 +21,8 @@ type pacer struct {
 	from        int64   // ns on the client's clock
 	gap         float64 // ns between two operations
 	connections int
-	sent        int // operations begun
+	scattered   bool // set before the first call
+	sent        int  // operations begun
 	stopAt      int64
 	fire        func(i int)
 }
@@ -31,7 +33,22 @@ func newPacer(now int64, rate float64, connections int, fire func(i int)) *pacer
 }
 
 // due is when operation k is to be sent.
-func (p *pacer) due(k int) int64 { return p.from + int64(float64(k)*p.gap) }
+func (p *pacer) due(k int) int64 {
+	at := float64(k)
+	if p.scattered {
+		at += scatter(p.from, k)
+	}
+	return p.from + int64(at*p.gap)
+}
+
+// scatter is the place of look or operation k within its gap, from 0 to below 1, the same at every call. Servers do much on ticks of
+// their own: who comes at even distances meets always the same part of a tick, and the share of operations that meet its busy part is then
+// a matter of chance, none or too many, for as long as both clocks run.
+func scatter(seed int64, k int) float64 {
+	h := (uint64(seed) ^ uint64(k)) * 0x9E3779B97F4A7C15 // 2^64 divided by the golden ratio (Knuth, TAOCP 3, 6.4)
+	h = (h ^ h>>32) * 0x9E3779B97F4A7C15
+	return float64(h>>11) / (1 << 53)
+}
 
 // dueOf is when that operation was due which the j-th answer on connection i belongs to.
 func (p *pacer) dueOf(i, j int) int64 { return p.due(i + j*p.connections) }

@@ -29,6 +29,29 @@ func TestPacerSendsWhatIsDue(t *testing.T) {
 	}
 }
 
+// TestPacerScatters: each operation has its gap, and in the gaps together they meet every tenth of a server's tick about equally often.
+func TestPacerScatters(t *testing.T) {
+	const gap, tick, operations = 1e6, 20e6, 100_000
+	p := newPacer(12345, 1e9/gap, 7, nil)
+	p.scattered = true
+	var met [10]int
+	for k := range operations {
+		at := p.due(k) - p.from
+		if at < int64(k)*gap || at >= int64(k+1)*gap || p.dueOf(k%7, k/7) != p.due(k) {
+			t.Fatalf("operation %d is due after %d ns, on its connection %d", k, at, p.dueOf(k%7, k/7)-p.from)
+		}
+		met[at%gap*10/gap]++
+	}
+	for i, n := range met {
+		if n < operations/10*95/100 || n > operations/10*105/100 {
+			t.Errorf("tenth %d of the gap was met %d times of %d", i, n, operations)
+		}
+	}
+	if a, b := p.due(0), p.due(20); (b-a)%tick == 0 {
+		t.Error("a tick later the plan is at the same part of it")
+	}
+}
+
 func TestPacerTurnIsBounded(t *testing.T) {
 	n := 0
 	p := newPacer(0, 1e9, 1, func(int) { n++ })

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"time"
@@ -79,7 +80,7 @@ func runScenario(sc scenario, whole *options, words []string, stdout, stderr io.
 		return err
 	}
 	if len(parts) > 1 {
-		if err := s.hire(len(parts)-1, append([]string{sc.name}, words...)); err != nil {
+		if err := s.hire(parts[1:], append([]string{sc.name}, words...)); err != nil {
 			return err
 		}
 		defer s.crew.end()
@@ -93,20 +94,35 @@ func runScenario(sc scenario, whole *options, words []string, stdout, stderr io.
 	return s.finish(stdout)
 }
 
-// hire starts the hands of a run.
-func (s *session) hire(hands int, words []string) error {
+// hire starts the hands of a run, one for each of the parts.
+func (s *session) hire(parts []*options, words []string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	s.crew = newCrew(hands, s.wake)
-	for i := range hands {
-		if err := s.crew.hire(append([]string{self, handCommand, strconv.Itoa(i + 1)}, words...)...); err != nil {
+	s.crew = newCrew(len(parts), s.wake)
+	for _, p := range parts {
+		hand := append([]string{self, handCommand, strconv.Itoa(p.index)}, words...)
+		if p.yielding {
+			hand = append(s.yield(), hand...)
+		}
+		if err := s.crew.hire(hand...); err != nil {
 			s.crew.end()
 			return err
 		}
 	}
 	return nil
+}
+
+// yield is in front of the command line of a process that is to have a core only while nobody else wants it (SCHED_IDLE, sched(7)). Where that
+// can't be had, nothing is, and the report says so.
+func (s *session) yield() []string {
+	idle := []string{"chrt", "-i", "0"}
+	if err := exec.Command(idle[0], append(idle[1:], "true")...).Run(); err != nil {
+		s.report.note("the hostile peers' process takes its turns with the others on the cores: chrt can't have it stand back (%v)", err)
+		return nil
+	}
+	return idle
 }
 
 // finish completes the report, prints and saves it, and judges.

@@ -38,7 +38,8 @@ func (l *loop) tickAt(ms uint32) int64 {
 // intervalTicks is an interval in whole ticks, rounded up.
 func intervalTicks(interval uint32) int64 { return int64((interval + tickMillis - 1) / tickMillis) }
 
-// fireTimers advances the wheel to now, at most firesPerTurn at a time: the rest follows in the next turn, behind the I/O.
+// fireTimers advances the wheel to now, at most firesOnTime at a time: the rest follows in the next turn, behind the I/O, so that a message doesn't
+// wait for all the heartbeats of a tick. A loop that is behind its time does more at once: if that takes too long, it is a stall, and expires nobody.
 func (l *loop) fireTimers() {
 	l.owner.check()
 	now := l.nowTick()
@@ -50,7 +51,11 @@ func (l *loop) fireTimers() {
 	late := uint32(min(l.now.micros-uint64(time.Duration(next)*tick/time.Microsecond), 1<<31))
 	l.lateness.observe(late)
 	l.budget.late(late)
-	l.wheel.Advance(now, firesPerTurn, l.fire)
+	most := firesOnTime
+	if late > uint32(firesBehindAfter/time.Microsecond) {
+		most = firesBehind
+	}
+	l.wheel.Advance(now, most, l.fire)
 }
 
 // timer is what a connection's timer does when it fires.

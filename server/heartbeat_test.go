@@ -262,3 +262,33 @@ func TestHeartbeatsSpread(t *testing.T) {
 		t.Errorf("a slot holds %d of %d timers, its share is %d", most, crowd, share)
 	}
 }
+
+// TestHeartbeatsOfATickMakeRoom: a loop that is on time fires few timers a turn, so that I/O comes between them; one that is behind does all it can.
+func TestHeartbeatsOfATickMakeRoom(t *testing.T) {
+	const peers = 5 * firesOnTime
+	for _, tt := range []struct {
+		name string
+		late time.Duration
+		want []int // heartbeats after each turn
+	}{
+		{"on time", 0, []int{firesOnTime, 2 * firesOnTime, 3 * firesOnTime}},
+		{"behind", firesBehindAfter + time.Millisecond, []int{peers, peers}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l, q := newQuietLoop(Config{HeartbeatTimeout: -1})
+			at := int64(defaultHeartbeatInterval/tick) + 1
+			for fd := range peers {
+				l.wheel.Schedule(l.upgraded(fd), at)
+			}
+			q.at = time.Duration(at)*tick + tt.late
+			l.now = newMoment(q.at)
+			for turn, want := range tt.want {
+				l.fireTimers()
+				l.runner.publish()
+				if got := l.runner.public.totals[countBeatsPing].Load(); got != uint64(want) {
+					t.Fatalf("%d heartbeats after turn %d, want %d", got, turn+1, want)
+				}
+			}
+		})
+	}
+}

@@ -78,8 +78,12 @@ const (
 	eventsPerWait  = 256
 	acceptsPerTurn = 64
 	tasksPerTurn   = 4096
-	firesPerTurn   = 1024
+	firesOnTime    = 16   // a tenth of a millisecond of heartbeats
+	firesBehind    = 1024 // of a loop that is later than firesBehindAfter
 	loansPerTurn   = 1024
+
+	// Timers of a tick that take longer than this are more than a loop gets done in passing.
+	firesBehindAfter = tick / 4
 
 	// A loan: what one connection may have served before it queues again behind the others.
 	loanBytesMax    = 64 << 10

@@ -56,7 +56,7 @@ func TestPulsewheelHolds(t *testing.T) {
 		{"storm", nil, []string{"storm"}},
 		{"churn", nil, []string{"churn", "--interval", "1s", "--timeout", "3s", "--slack", "4s", "--duration", "2s", "--churn-rate", "6000", "--life", "500ms"}},
 		{"hostile", []string{"--heartbeat-interval", "600ms", "--heartbeat-timeout", "2s"}, []string{
-			"hostile", "--interval", "600ms", "--timeout", "2s", "--slack", "4s", "--duration", "3s", "--rate", "200", "--hostile", "90",
+			"hostile", "--interval", "600ms", "--timeout", "2s", "--slack", "4s", "--duration", "3s", "--rate", "200", "--hostile", "90", "--stand-back=false",
 			"--handshake-timeout", "500ms", "--again", "500ms", "--factor", "0",
 		}},
 		{"broadcast", nil, []string{"broadcast", "--interval", "1s", "--broadcasts", "3", "--every", "300ms", "--duration", "1500ms", "--per-process", "40"}},

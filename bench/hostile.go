@@ -15,7 +15,7 @@ func hostileDefaults(o *options) {
 	heldDefaults(o)
 	o.connections, o.duration, o.rate = 2000, 20*time.Second, 1000
 	o.hostile, o.hostileRate, o.again, o.factor, o.pairs = 1000, 500, 5*time.Second, 2, 1
-	o.handshakeTimeout, o.kinds = 5*time.Second, kindNames()
+	o.handshakeTimeout, o.kinds, o.standBack = 5*time.Second, kindNames(), true
 }
 
 func hostileFlags(fs *flag.FlagSet, o *options) {
@@ -26,6 +26,7 @@ func hostileFlags(fs *flag.FlagSet, o *options) {
 	fs.DurationVar(&o.again, "again", o.again, "a hostile peer that the server ended comes again so long after it came, at once if it lasted longer; 0: never")
 	fs.IntVar(&o.atLeast, "at-least", 0, "the check fails if fewer hostile peers than this are connected at any moment once all have come; 0: any")
 	fs.DurationVar(&o.handshakeTimeout, "handshake-timeout", o.handshakeTimeout, "the server's, from accept to the end of the upgrade")
+	fs.BoolVar(&o.standBack, "stand-back", o.standBack, "attackers have a core only while nothing else wants it, as if they were on another host; --at-least tells whether that is enough for them")
 	fs.IntVar(&o.pairs, "pairs", o.pairs, "how often a span without attack and one with it follow each other; the median of their factors counts")
 	fs.Float64Var(&o.factor, "factor", o.factor, "how many times its p99 before the echo's p99 under attack may be; 0: any")
 }
@@ -167,9 +168,7 @@ func splitHostile(_ scenario, o *options, most int) ([]*options, error) {
 		}
 	}
 	for i := range attack {
-		// On another host they would not take anybody's core; that the attack is complete all the same, --at-least and the counts tell.
 		p := *o
-		p.yielding = true
 		p.index, p.connections, p.rate = len(parts), 0, 0
 		p.hostile = portion(o.hostile, i, attack)
 		p.guests = p.hostile

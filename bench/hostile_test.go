@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ func hostileArgs(p *peer, kinds string, more ...string) []string {
 		"hostile", "--target", p.url(), "--connections", "10", "--rate", "100", "--hostile", "18", "--hostile-rate", "0", "--again", "100ms",
 		"--duration", "800ms", "--settle", "100ms", "--interval", "200ms", "--timeout", "500ms", "--handshake-timeout", "300ms",
 		"--slack", "700ms", "--open-timeout", "1s", "--factor", "0",
+		"--stand-back=false", // other tests keep the cores busy
 	}
 	if kinds != "" {
 		args = append(args, "--kinds", kinds)
@@ -199,6 +201,25 @@ func TestHostileFactor(t *testing.T) {
 				t.Errorf("problems %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestStandBack: a process that is to stand back runs at SCHED_IDLE, and where it can't the report says so.
+func TestStandBack(t *testing.T) {
+	const policyField, schedIdle = 41, "5" // proc_pid_stat(5), sched.h
+	s := &session{report: &report{}}
+	words := append(s.yield(), "cat", "/proc/self/stat")
+	text, err := exec.Command(words[0], words[1:]...).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	idle, told := strings.Fields(string(text))[policyField-1] == schedIdle, len(s.report.Notes) == 1
+	if idle == told {
+		t.Errorf("it stands back: %v; the report says that it can't: %v", idle, told)
+	}
+	t.Setenv("PATH", "")
+	if words := s.yield(); words != nil || len(s.report.Notes) == 0 {
+		t.Errorf("%q without chrt, notes %q", words, s.report.Notes)
 	}
 }
 

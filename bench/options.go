@@ -82,7 +82,7 @@ type options struct {
 
 	// Of hostile.
 	echoing          bool // this process' connections do, and are not beaten
-	yielding         bool // this process has a core only while no other wants it
+	standBack        bool // a process of attackers has a core only while no other wants it
 	hostile          int
 	hostileRate      float64 // arrivals a second; 0 at once
 	kinds            kindList

@@ -103,7 +103,7 @@ func (s *session) hire(parts []*options, words []string) error {
 	s.crew = newCrew(len(parts), s.wake)
 	for _, p := range parts {
 		hand := append([]string{self, handCommand, strconv.Itoa(p.index)}, words...)
-		if p.yielding {
+		if p.standBack && p.hostile > 0 {
 			hand = append(s.yield(), hand...)
 		}
 		if err := s.crew.hire(hand...); err != nil {

@@ -227,10 +227,16 @@ func (l *loop) silent(r *record) ending {
 		e.cause = CauseUnreachable
 	case blocked:
 		e = endSlowConsumer()
-	case l.stalled != 0 && l.now.micros-l.stalled <= uint64(l.silence(r))*1000:
+	case l.stoodStillIn(l.silence(r)):
 		e.cause = CauseStalled
 	}
 	return e
+}
+
+// stoodStillIn says whether the loop stood still within a silence, in ms. The silence was counted in whole ms at both ends, so the time since the
+// stall is cut to whole ms as well: else a stall in the turn that heard the peer would seem to lie before the silence, every other time.
+func (l *loop) stoodStillIn(silence uint32) bool {
+	return l.stalled != 0 && (l.now.micros-l.stalled)/1000 <= uint64(silence)
 }
 
 // stuck says whether a blocked socket took nothing for the timeout.

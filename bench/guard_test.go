@@ -43,7 +43,7 @@ type broadcasting struct {
 	twice    bool // sends everything twice
 	changes  bool // sends something else of the same mark
 	miscount bool // says one more than it reached
-	endsAt   int  // ends everything at this broadcast
+	endsAt   int  // ends everything at the broadcast of this number
 }
 
 // guarded does what the server promises, in times fit for a test.
@@ -229,9 +229,9 @@ func (p *peer) broadcast(w http.ResponseWriter, r *http.Request) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.broadcasts++
-	first := p.broadcasts == 1 // by which the harness sees that it can
-	if b.endsAt == p.broadcasts {
+	number, _, ok := parseBroadcast(body)
+	first := ok && number == 0 // by which the harness sees that it can: asked for again where it met nobody
+	if b.endsAt > 0 && b.endsAt == number {
 		go p.kill()
 	}
 	if b.changes && !first {

@@ -117,7 +117,7 @@ func (e *examination) noteBelow(connections uint64) {
 }
 
 // descriptorsNeeded is one for each connection, a tenth for those that come while others go, and what the process needs itself: its
-// reserve of 64, and with many connections many loops, links and requests.
+// reserve, and with many connections many loops, links and requests.
 func (e *examination) descriptorsNeeded() uint64 {
 	return e.connections + e.connections/10 + min(128+e.connections, 1024)
 }

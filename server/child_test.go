@@ -24,6 +24,8 @@ type childSettings struct {
 	Interval    time.Duration
 	Timeout     time.Duration
 	Descriptors int // how many it may open beyond those that it begins with; 0: as many as it likes
+	Limit       int // its descriptor limit from the beginning, which its connection limit follows then; 0: the limit that there is, and 10,000
+	Loops       int
 }
 
 // childReport is what the child tells when it is asked: one line of JSON for each line that it reads.
@@ -41,8 +43,18 @@ func runChild(text string) error {
 	if err := json.Unmarshal([]byte(text), &settings); err != nil {
 		return err
 	}
+	connections := 10_000
+	if settings.Limit > 0 {
+		connections = 0
+		var limit syscall.Rlimit
+		setLimit(&limit.Cur, settings.Limit)
+		setLimit(&limit.Max, settings.Limit)
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+			return err
+		}
+	}
 	s, err := New(Config{
-		Listen: []string{"127.0.0.1:0"}, InlineBatch: settings.InlineBatch, HandlerInline: true, ConnectionLimit: 10_000,
+		Listen: []string{"127.0.0.1:0"}, InlineBatch: settings.InlineBatch, HandlerInline: true, ConnectionLimit: connections, Loops: settings.Loops,
 		HeartbeatInterval: settings.Interval, HeartbeatTimeout: settings.Timeout, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	}, hooks{message: func(c Conn, op Op, data []byte) {
 		sent := append([]byte(nil), data...)

@@ -80,3 +80,29 @@ func TestDescriptorsExhausted(t *testing.T) {
 		}
 	})
 }
+
+// TestDescriptorReserve: however many loops there are, the connection limit leaves them their descriptors, and who comes beyond it hears why.
+func TestDescriptorReserve(t *testing.T) {
+	t.Parallel()
+	const limit, loops = 400, 60
+	const room = limit - (descriptorReserve + descriptorsPerLoop*loops + descriptorsPerListener)
+	c := startChild(t, childSettings{Interval: 25 * time.Second, Timeout: 75 * time.Second, Limit: limit, Loops: loops})
+	if got := c.report(t).Stats.Limit; got != room {
+		t.Fatalf("a limit of %d connections with %d descriptors and %d loops, want %d", got, limit, loops, room)
+	}
+	for range room {
+		c.dial(t, "/ws")
+	}
+	p := newPeer(t, connect(t, c.addr))
+	p.write([]byte(upgradeRequest("/ws")))
+	_ = p.SetReadDeadline(time.Now().Add(patience))
+	head := make([]byte, 12)
+	if _, err := io.ReadFull(p, head); err != nil || string(head) != "HTTP/1.1 503" {
+		t.Errorf("beyond the limit: %q, %v", head, err)
+	}
+	await(t, "it is counted", func() bool { return c.report(t).Stats.Rejected["limit"] == 1 })
+	r := c.report(t).Stats
+	if r.Active != room || r.Rejected["descriptors"] != 0 {
+		t.Errorf("%d of %d active, rejected %v", r.Active, room, r.Rejected)
+	}
+}

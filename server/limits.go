@@ -109,11 +109,14 @@ const (
 	heardSlack = 2 * time.Millisecond
 
 	// Accepted connections beyond the limit that are heard: a health check, or who is told precisely why it can't come in. Further ones are turned
-	// away at once. Below descriptorReserve by what the listeners, the loops and the admin listener need.
+	// away at once. They are part of descriptorReserve.
 	handshakesBeyond = 16
 
-	// Descriptors kept for everything that isn't a connection: listeners, epoll, admin, logs, profiles.
-	descriptorReserve = 64
+	// Descriptors kept for what isn't a connection: of every loop (epoll, its gate, its timer, the wake-up), of every listener (its socket, and what it
+	// gives up to answer EMFILE), and of all else: admin, logs, profiles, a backend.
+	descriptorsPerLoop     = 4
+	descriptorsPerListener = 2
+	descriptorReserve      = 64
 
 	// The text heartbeat: more bytes make it ordinary data.
 	jsonHeartbeatBytesMax = 512

@@ -23,7 +23,7 @@ type policy struct {
 
 // newPolicy compiles the changeable part of a configuration that was defaulted.
 func (s *Server) newPolicy(cfg *Config) (*policy, error) {
-	connections, err := connectionLimit(cfg.ConnectionLimit)
+	connections, err := connectionLimit(cfg.ConnectionLimit, s.DescriptorReserve())
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func (s *Server) newPolicy(cfg *Config) (*policy, error) {
 }
 
 // connectionLimit is what is configured, or else what the descriptor limit allows.
-func connectionLimit(configured int) (int64, error) {
+func connectionLimit(configured, reserve int) (int64, error) {
 	if configured > 0 {
 		return int64(configured), nil
 	}
@@ -56,7 +56,13 @@ func connectionLimit(configured int) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("descriptor limit: %w", err)
 	}
-	return max(1, int64(min(descriptors, 1<<40))-descriptorReserve), nil
+	return max(1, int64(min(descriptors, 1<<40))-int64(reserve)), nil
+}
+
+// DescriptorReserve is how many descriptors the server keeps for everything but connections: its loops, its listeners, and what the program has
+// beside it. Without Config.ConnectionLimit, the process's descriptor limit less this is the limit.
+func (s *Server) DescriptorReserve() int {
+	return descriptorReserve + descriptorsPerLoop*s.cfg.Loops + descriptorsPerListener*len(s.cfg.Listen)
 }
 
 // Reload takes from a configuration what may change while the server runs: AllowedOrigins, TrustedOrigins, HandshakeSizeLimit,

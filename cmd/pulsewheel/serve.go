@@ -205,14 +205,12 @@ func (s *service) announce() {
 	}
 	limit := s.server.Stats().Limit
 	s.logger.Info("listening", append(attrs, "connection_limit", limit, "node", o.NodeName, "version", readBuild().version)...)
-	if descriptors, ok := descriptorLimit(); ok && o.ConnectionLimit > 0 && uint64(o.ConnectionLimit)+descriptorReserve > descriptors {
+	reserve := s.server.DescriptorReserve()
+	if descriptors, ok := descriptorLimit(); ok && o.ConnectionLimit > 0 && uint64(o.ConnectionLimit+reserve) > descriptors {
 		s.logger.Warn("connection-limit exceeds what the descriptor limit allows", "connection_limit", o.ConnectionLimit,
-			"descriptors", descriptors, "reserve", descriptorReserve)
+			"descriptors", descriptors, "reserve", reserve)
 	}
 }
-
-// descriptorReserve is what a server keeps for everything but connections.
-const descriptorReserve = 64
 
 // descriptorLimit is the number of descriptors that this process may have. The Go runtime raises the soft limit to the hard
 // one at its start.

@@ -60,14 +60,18 @@ demo: build ## Start the server with text heartbeats every 10 s, and a page that
 	@echo 'open http://127.0.0.1:8081/demo'
 	bin/pulsewheel serve --echo --heartbeat-mode text --heartbeat-interval 10s --heartbeat-timeout 30s $(RUN_ARGS)
 
+# One package at a time: tests measure times, on real sockets between real processes, and two packages at once are twice the processes. What takes
+# the cores to compile is compiled before.
 test: ## Run every test that needs no browser, root or outside service
-	$(GO) test ./...
+	$(GO) build ./...
+	$(GO) test -p 1 ./...
 
 test-client: ## Run the browser client's unit tests (needs node 20)
 	node --test client/test/*.test.js
 
 race: ## Run the tests under the race detector, ownership checks on (needs a C compiler)
-	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
+	CGO_ENABLED=1 $(GO) build -race ./...
+	CGO_ENABLED=1 $(GO) test -race -p 1 -timeout 30m ./...
 
 # A count, since Go before 1.27 may report the end of a duration as a failure, "context deadline exceeded" (https://go.dev/issue/75804).
 fuzz: ## Run each fuzzer on FUZZTIME inputs (20000x), or for a duration (5m)

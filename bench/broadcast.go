@@ -35,16 +35,17 @@ func broadcastFlags(fs *flag.FlagSet, o *options) {
 
 // prepareBroadcast makes both spans as long as the broadcasts take.
 func prepareBroadcast(o *options) []rule {
-	o.duration = max(o.duration, time.Duration(o.broadcasts)*o.every)
-	return []rule{
+	rules := []rule{
 		{o.adminURL == "", "--admin is missing, such as --admin http://127.0.0.1:8081: broadcasts are asked for there"},
 		{o.broadcasts < 1 || o.broadcasts > broadcastsMax, fmt.Sprintf("--broadcasts %d is not between 1 and %d", o.broadcasts, broadcastsMax)},
-		{o.within <= 0, fmt.Sprintf("--within %v is not positive", o.within)},
-		{o.every <= 0, fmt.Sprintf("--every %v is not positive", o.every)},
+		spanRule("--within", o.within, 1, spanMost),
+		spanRule("--every", o.every, 1, spanMost/broadcastsMax),
 		{o.size < broadcastBytesLeast, fmt.Sprintf("--size %d is less than the %d bytes of number and time", o.size, broadcastBytesLeast)},
-		{o.interval < time.Millisecond, fmt.Sprintf("--interval %v is less than 1ms", o.interval)},
+		intervalRule(o.interval),
 		{o.syscalls, "--syscalls belongs to echo and heartbeat"},
 	}
+	o.duration = max(o.duration, time.Duration(o.broadcasts)*o.every)
+	return rules
 }
 
 // broadcastPayload is a message that says by itself which it is and when it was sent, so that processes which know nothing

@@ -67,8 +67,11 @@ func runCommits(args []string, stdout, stderr io.Writer) error {
 	if err := parseFlags(fs, args, stderr); err != nil {
 		return err
 	}
-	if fs.NArg() < 1 || fs.NArg() > 2 || c.rounds < 1 {
-		return fmt.Errorf("%w: bench %s [flags] OLD [NEW]: two commits, or one and the working tree", errUsage, commitsCommand)
+	if err := broken([]rule{
+		roundsRule(c.rounds),
+		{fs.NArg() < 1 || fs.NArg() > 2, "bench " + commitsCommand + " [flags] OLD [NEW]: two commits, or one and the working tree"},
+	}); err != nil {
+		return err
 	}
 	copy(c.revisions[:], fs.Args())
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -91,8 +91,12 @@ func compare(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if *rounds < 1 || fs.NArg() == 0 || !strings.HasPrefix(*path, "/") {
-		return fmt.Errorf("%w: bench compare --servers … [--rounds N] [--path /ws] SCENARIO [flags]", errUsage)
+	if err := broken([]rule{
+		roundsRule(*rounds),
+		{!strings.HasPrefix(*path, "/"), fmt.Sprintf("--path %q does not begin with /", *path)},
+		{fs.NArg() == 0, "bench compare --servers … [--rounds N] [--path /ws] SCENARIO [flags]: the scenario is missing"},
+	}); err != nil {
+		return err
 	}
 	sc, err := scenarioNamed(fs.Arg(0))
 	if err != nil {

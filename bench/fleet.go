@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -23,9 +24,6 @@ import (
 const (
 	fleetCommand = "fleet"
 	fleetAbout   = "many servers and clients on one machine, to hold a total beyond one process' descriptors"
-	// serverSpare is what a server needs of its descriptor limit beside connections: its own reserve, listeners, the poller,
-	// and the admin listener's.
-	serverSpare = 128
 	// pairKiB is what a server process and a client process take before they have a connection.
 	pairKiB = 40 << 10
 	// fleetLook is how often a waiting leader looks after memory and servers.
@@ -95,9 +93,10 @@ func parseFleet(args []string, stderr io.Writer) (*fleetOptions, error) {
 		{fs.NArg() > 0, fmt.Sprintf("unexpected argument %q", fs.Arg(0))},
 		{o.connections < 1, fmt.Sprintf("--connections %d is less than 1", o.connections)},
 		{o.perProcess < 0, fmt.Sprintf("--per-process %d is negative", o.perProcess)},
-		{o.interval < 10*time.Millisecond || o.interval > spanMost, fmt.Sprintf("--interval %v is not between 10ms and %v", o.interval, spanMost)},
+		spanRule("--interval", o.interval, 10*time.Millisecond, spanMost),
 		durationRule(o.duration),
-		{o.settle < 0 || o.settle > spanMost, fmt.Sprintf("--settle %v is not between 0 and %v", o.settle, spanMost)},
+		spanRule("--settle", o.settle, 0, spanMost),
+		spanRule("--late-after", o.lateAfter, 0, spanMost),
 		rateRule("--rate", o.rate),
 		{!(o.bytesMost >= 0 && o.bytesMost <= factorMost), fmt.Sprintf("--bytes-most %v is not between 0 and %v", o.bytesMost, factorMost)},
 	}
@@ -179,6 +178,10 @@ func runFleet(args []string, stdout, stderr io.Writer) error {
 	return f.report.publish(o.jsonFile, stdout)
 }
 
+// serverSpare is what a server on so many cores needs of its descriptor limit beside connections: its reserve (server.DescriptorReserve), which
+// counts four descriptors for each of its loops, one to two cores, and as much again for what the harness asks of its admin listener.
+func serverSpare(cores int) int { return 128 + 4*max(1, cores/2) }
+
 // share divides the connections among as few pairs as descriptors allow.
 func (f *fleet) share() error {
 	most, err := (&options{perProcess: f.o.perProcess}).most()
@@ -186,7 +189,7 @@ func (f *fleet) share() error {
 		return err
 	}
 	if f.o.perProcess == 0 {
-		most -= serverSpare - spareDescriptors // a server needs more beside its connections than a client
+		most -= serverSpare(runtime.GOMAXPROCS(0)) - spareDescriptors // a server needs more beside its connections than a client
 	}
 	if most < 1 {
 		return fmt.Errorf("%w: the descriptor limit leaves no room for connections: raise it (ulimit -n)", errUsage)

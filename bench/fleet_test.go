@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/pulsewheel/pulsewheel/poller"
 )
 
 // fleetArgs is a small fleet of this repository's server: four pairs.
@@ -241,5 +243,24 @@ func TestMemoryOfAProcess(t *testing.T) {
 	}
 	if n, err := memoryAvailable(); err != nil || n < 1<<20 {
 		t.Errorf("%d bytes available, %v", n, err)
+	}
+}
+
+// TestServersOfAFleetHaveTheirDescriptors: a server takes as many connections as a fleet gives it, however many cores and so loops there are.
+func TestServersOfAFleetHaveTheirDescriptors(t *testing.T) {
+	descriptors, err := poller.DescriptorLimit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cores := range []int{1, 2, 32, 384} {
+		running, _ := startProduct(t, "--loops", strconv.Itoa(max(1, cores/2)))
+		body, err := newAdmin("http://" + running.admin).get("/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		limit := parseMetrics(body, countersPrefix)["connections_limit"]
+		if share := int(descriptors) - serverSpare(cores); limit == 0 || share > limit {
+			t.Errorf("%d cores: a share of %v connections for a server that takes %v", cores, share, limit)
+		}
 	}
 }

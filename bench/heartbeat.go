@@ -27,6 +27,8 @@ func heartbeatFlags(fs *flag.FlagSet, o *options) {
 	fs.DurationVar(&o.clientInterval, "client-interval", 0, "each connection also sends a JSON heartbeat in this time and wants its acknowledgement; 0: none")
 }
 
+func prepareHeartbeat(o *options) []rule { return []rule{intervalRule(o.interval)} }
+
 // beatFlags are those of every scenario that watches beats.
 func beatFlags(fs *flag.FlagSet, o *options) {
 	fs.DurationVar(&o.interval, "interval", o.interval, "the server's heartbeat interval: against it beats are late or missed")

@@ -39,7 +39,7 @@ func heldFlags(fs *flag.FlagSet, o *options) {
 
 func heldRules(o *options) []rule {
 	return []rule{
-		{o.interval < time.Millisecond, fmt.Sprintf("--interval %v is less than 1ms", o.interval)},
+		intervalRule(o.interval),
 		{o.timeout < 2*o.interval || o.timeout > alarmHorizon, fmt.Sprintf("--timeout %v is not between twice --interval %v and %v", o.timeout, o.interval, alarmHorizon)},
 		{o.slack < 0 || o.slack > time.Minute, fmt.Sprintf("--slack %v is not between 0 and 1m", o.slack)},
 		{o.syscalls, "--syscalls belongs to echo and heartbeat"},

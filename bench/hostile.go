@@ -36,12 +36,12 @@ func prepareHostile(o *options) []rule {
 	return append(heldRules(o),
 		rule{o.connections < 2, fmt.Sprintf("--connections %d is less than 2: one half echoes, the other is beaten", o.connections)},
 		rule{!(o.rate > 0), "--rate is to be above 0: the latency of an open loop is compared"},
-		rule{o.hostile < 1 || o.hostile > guestsMax, fmt.Sprintf("--hostile %d is less than 1", o.hostile)},
+		rule{o.hostile < 1 || o.hostile > guestsMax, fmt.Sprintf("--hostile %d is not between 1 and %d", o.hostile, guestsMax)},
 		rateRule("--hostile-rate", o.hostileRate),
 		rule{o.atLeast < 0 || o.atLeast > o.hostile, fmt.Sprintf("--at-least %d is not between 0 and --hostile %d", o.atLeast, o.hostile)},
-		rule{o.gathering() > alarmHorizon, fmt.Sprintf("--hostile-rate %v takes longer than %v", o.hostileRate, alarmHorizon)},
-		rule{o.again < 0 || o.again > alarmHorizon, fmt.Sprintf("--again %v is not between 0 and %v", o.again, alarmHorizon)},
-		rule{o.handshakeTimeout <= 0 || o.handshakeTimeout > alarmHorizon, fmt.Sprintf("--handshake-timeout %v is not between 0 and %v", o.handshakeTimeout, alarmHorizon)},
+		rule{o.gathering() > alarmHorizon, fmt.Sprintf("--hostile %d at --hostile-rate %v take longer than %v to come", o.hostile, o.hostileRate, alarmHorizon)},
+		spanRule("--again", o.again, 0, alarmHorizon),
+		spanRule("--handshake-timeout", o.handshakeTimeout, 1, alarmHorizon),
 		rule{o.pairs < 1 || o.pairs > pairsMax, fmt.Sprintf("--pairs %d is not between 1 and %d", o.pairs, pairsMax)},
 		rule{!(o.factor >= 0 && o.factor <= factorMost), fmt.Sprintf("--factor %v is not between 0 and %v", o.factor, factorMost)})
 }

@@ -115,7 +115,7 @@ func scenarios() []scenario {
 		},
 		{
 			name: "heartbeat", about: "beats of the server (and of the client): how many, how even, how late, at what cost",
-			defaults: heartbeatDefaults, flags: heartbeatFlags, run: runHeartbeat,
+			defaults: heartbeatDefaults, flags: heartbeatFlags, prepare: prepareHeartbeat, run: runHeartbeat,
 		},
 		{
 			name: "echo", about: "messages there and back, as fast as they return or at a fixed rate",

@@ -21,10 +21,10 @@ func prepareObserved(o *options) []rule {
 	return []rule{
 		{o.adminURL == "", "--admin is missing, such as --admin http://127.0.0.1:8081: there the server is observed"},
 		{o.pid == 0, "--pid is missing: the server's CPU is what is measured"},
-		{o.interval < time.Millisecond, fmt.Sprintf("--interval %v is less than 1ms", o.interval)},
+		intervalRule(o.interval),
 		{o.duration < observeEvery, fmt.Sprintf("--duration %v is less than %v: the server is observed as often", o.duration, observeEvery)},
 		{o.pairs < 1 || o.pairs > pairsMax, fmt.Sprintf("--pairs %d is not between 1 and %d", o.pairs, pairsMax)},
-		{o.cpuMost < 0, fmt.Sprintf("--cpu-most %v is negative", o.cpuMost)},
+		spanRule("--cpu-most", o.cpuMost, 0, spanMost),
 		{o.syscalls, "--syscalls belongs to echo and heartbeat"},
 	}
 }

@@ -197,20 +197,21 @@ func (o *options) check(sc scenario) error {
 		{o.connections < 1, fmt.Sprintf("--connections %d is less than 1", o.connections)},
 		durationRule(o.duration),
 		rateRule("--rate", o.rate),
-		{o.opening < 1, fmt.Sprintf("--opening %d is less than 1", o.opening)},
-		{o.openTimeout <= 0 || o.openTimeout > spanMost, fmt.Sprintf("--open-timeout %v is not between 0 and %v", o.openTimeout, spanMost)},
+		{o.opening < 1 || o.opening > guestsMax, fmt.Sprintf("--opening %d is not between 1 and %d", o.opening, guestsMax)},
+		spanRule("--open-timeout", o.openTimeout, 1, spanMost),
 		{o.processes < 1 || o.processes > partsMax, fmt.Sprintf("--processes %d is not between 1 and %d", o.processes, partsMax)},
 		{o.processes > o.connections, fmt.Sprintf("--processes %d are more than --connections %d", o.processes, o.connections)},
 		{o.perProcess < 0, fmt.Sprintf("--per-process %d is negative", o.perProcess)},
-		{o.settle < 0 || o.settle > spanMost, fmt.Sprintf("--settle %v is not between 0 and %v", o.settle, spanMost)},
+		spanRule("--settle", o.settle, 0, spanMost),
+		spanRule("--echo-settle", o.echoSettle, 0, spanMost),
+		spanRule("--late-after", o.lateAfter, 0, spanMost),
 		{o.syscalls && o.pid == 0, "--syscalls needs --pid"},
 		{o.pid < 0, fmt.Sprintf("--pid %d is no process id", o.pid)},
 		{o.size < 0 || o.size > sizeMax, fmt.Sprintf("--size %d is not between 0 and %d", o.size, sizeMax)},
 		{o.pipeline < 1 || o.pipeline > pipelineMax, fmt.Sprintf("--pipeline %d is not between 1 and %d", o.pipeline, pipelineMax)},
 		{o.pipeline > 1 && o.rate > 0 && name == "echo", "--pipeline belongs to the closed loop: leave out --rate"},
 		{o.mode != "" && o.mode != "ping" && o.mode != "text", fmt.Sprintf("--mode %q is neither ping nor text", o.mode)},
-		{name == "heartbeat" && (o.interval < time.Millisecond || o.interval > spanMost), fmt.Sprintf("--interval %v is not between 1ms and %v", o.interval, spanMost)},
-		{o.clientInterval < 0 || o.clientInterval > spanMost, fmt.Sprintf("--client-interval %v is not between 0 and %v", o.clientInterval, spanMost)},
+		spanRule("--client-interval", o.clientInterval, 0, spanMost),
 	}
 	if sc.prepare != nil {
 		rules = append(rules, sc.prepare(o)...)
@@ -233,8 +234,22 @@ func rateRule(name string, rate float64) rule {
 	return rule{rate != 0 && !(rate >= rateLeast && rate <= rateMost), fmt.Sprintf("%s %v is neither 0 nor between %v and %v", name, rate, rateLeast, rateMost)}
 }
 
-func durationRule(d time.Duration) rule {
-	return rule{d <= 0 || d > spanMost, fmt.Sprintf("--duration %v is not between 0 and %v", d, spanMost)}
+// spanRule takes a length of time from least to most.
+func spanRule(name string, d, least, most time.Duration) rule {
+	return rule{d < least || d > most, fmt.Sprintf("%s %v is not between %v and %v", name, d, least, most)}
+}
+
+func durationRule(d time.Duration) rule { return spanRule("--duration", d, 1, spanMost) }
+
+// intervalRule takes the interval of a server whose beats are watched.
+func intervalRule(d time.Duration) rule { return spanRule("--interval", d, time.Millisecond, spanMost) }
+
+// roundsMax bounds --rounds.
+const roundsMax = 1000
+
+// roundsRule takes how often those that are compared have their turns.
+func roundsRule(n int) rule {
+	return rule{n < 1 || n > roundsMax, fmt.Sprintf("--rounds %d is not between 1 and %d", n, roundsMax)}
 }
 
 // addressList is a flag of IP addresses, comma-separated.

@@ -46,11 +46,10 @@ type peer struct {
 	accepted int
 	latest   string // address that a connection came from
 
-	broadcasts int
-	closed     map[string]int // by reason, as the admin listener of the server counts them
-	rejected   map[string]int
-	kept       []net.Conn // that guard.leak doesn't close
-	running    sync.WaitGroup
+	closed   map[string]int // by reason, as the admin listener of the server counts them
+	rejected map[string]int
+	kept     []net.Conn // that guard.leak doesn't close
+	running  sync.WaitGroup
 }
 
 func listenPeer(address string, o peerOptions) (*peer, error) {

@@ -80,8 +80,13 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		}
 		return o, fmt.Errorf("%w: %w", errUsage, err)
 	}
-	if fs.NArg() > 0 || o.rounds < 1 || o.duration <= 0 {
-		return o, fmt.Errorf("%w: no arguments, at least one round, and a positive duration", errUsage)
+	switch {
+	case fs.NArg() > 0:
+		return o, fmt.Errorf("%w: unexpected argument %q", errUsage, fs.Arg(0))
+	case o.rounds < 1 || o.rounds > roundsMax:
+		return o, fmt.Errorf("%w: --rounds %d is not between 1 and %d", errUsage, o.rounds, roundsMax)
+	case o.duration <= 0 || o.duration > durationMost:
+		return o, fmt.Errorf("%w: --duration %v is not between 0 and %v", errUsage, o.duration, durationMost)
 	}
 	if o.results == "" {
 		o.results = resultsFolder

@@ -118,6 +118,9 @@ const (
 	// steadyRoundsMax bounds the rounds of memory and of expiry, whose ranges are narrow beside the differences. The time is for
 	// what CPU is measured in.
 	steadyRoundsMax = 3
+	// roundsMax and durationMost bound --rounds and --duration.
+	roundsMax    = 100
+	durationMost = time.Hour
 )
 
 // scenarios lists what is measured.

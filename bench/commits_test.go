@@ -93,7 +93,7 @@ func TestCommitsWrongCalls(t *testing.T) {
 		{"three", []string{"a", "b", "c"}, "two commits, or one and the working tree"},
 		{"no such commit", []string{"nowhere"}, "git archive nowhere"},
 		{"nothing in common", []string{"--packages", "./other", "HEAD~1"}, "go list"},
-		{"no round", []string{"--rounds", "0", "HEAD"}, "two commits"},
+		{"no round", []string{"--rounds", "0", "HEAD"}, "--rounds 0 is not between 1 and 1000"},
 	}
 	repository(t)
 	for _, tt := range tests {

@@ -156,7 +156,6 @@ func TestWrongCallsAreOneLineAndExitTwo(t *testing.T) {
 		{"more hostile than numbers", []string{"hostile", "--target", refused, "--hostile", "2000000000"}, "--hostile 2000000000"},
 		{"no rounds", []string{"compare", "--servers", "a=x {addr}", "--rounds", "0", "echo"}, "--rounds 0"},
 		{"a path without a slash", []string{"compare", "--servers", "a=x {addr}", "--path", "ws", "echo"}, `--path "ws"`},
-		{"no rounds of commits", []string{"commits", "--rounds", "0", "HEAD"}, "--rounds 0"},
 		{"duration beyond the clock", []string{"idle", "--target", refused, "--duration", "2000000h"}, "--duration 2000000h"},
 		{"nowhere to write", []string{"idle", "--target", live, "--json", "/no/such/folder/x.json"}, "--json: open /no/such/folder/x.json"},
 		{"a folder to write", []string{"fleet", "--json", os.TempDir()}, "is a directory"},

@@ -220,7 +220,7 @@ func TestSaturatedHandlersLoseNothing(t *testing.T) {
 			await(t, "all are told of the end", func() bool { return closes.Load() == peers })
 			await(t, "all slots are free", func() bool {
 				used := 0
-				s.on(t, func(l *loop) { used += l.table.used }) // one loop at a time writes: on waits for each
+				s.on(t, func(l *loop) { used += l.table.used })
 				return used == 0
 			})
 		})

@@ -324,17 +324,15 @@ func upgradeRequest(target string, lines ...string) string {
 	return b.String()
 }
 
-// on runs f on each loop's goroutine and waits for it.
+// on runs f on the goroutine of each loop in turn, and waits for it: f may write to what the test reads.
 func (s *running) on(t testing.TB, f func(l *loop)) {
 	t.Helper()
-	done := make(chan struct{}, len(s.loops))
 	for _, l := range s.loops {
+		done := make(chan struct{})
 		l.post(task{kind: taskDo, do: func(l *loop) {
 			f(l)
-			done <- struct{}{}
+			close(done)
 		}})
-	}
-	for range s.loops {
 		receive(t, "a loop", done)
 	}
 }

@@ -32,14 +32,16 @@ func TestChurn(t *testing.T) {
 	}
 	sum := 0.0
 	for _, way := range []string{"fin", "rst", "silence"} {
-		n := o.number(t, "vanished_by_"+way)
-		if n < 15 || n > 25 {
-			t.Errorf("%v vanished by %s, want about 20", n, way)
-		}
-		sum += n
+		sum += o.number(t, "vanished_by_"+way)
 	}
-	if n := o.number(t, "visitors"); n != sum || n < 50 || n > 70 {
-		t.Errorf("%v visitors, want about 60, of which %v vanished", n, sum)
+	want := 100 * o.number(t, "duration_seconds") // of the real span: on a busy machine it is a little longer than asked for
+	if n := o.number(t, "visitors"); n != sum || n < want-10 || n > want+10 {
+		t.Errorf("%v visitors, want about %v, of which %v vanished", n, want, sum)
+	}
+	for _, way := range []string{"fin", "rst", "silence"} {
+		if n := o.number(t, "vanished_by_"+way); n < sum/3-5 || n > sum/3+5 {
+			t.Errorf("%v of %v vanished by %s, want a third", n, sum, way)
+		}
 	}
 	if n := o.number(t, "server_closed_expired"); n != o.number(t, "vanished_by_silence") {
 		t.Errorf("%v expired", n)

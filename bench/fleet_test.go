@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -61,6 +62,7 @@ func fleetProcesses(t *testing.T, program string) (pids []int) {
 			pids = append(pids, pid)
 		}
 	}
+	slices.Sort(pids) // the first was started first
 	return pids
 }
 

@@ -24,11 +24,17 @@ func TestServerKilledMidway(t *testing.T) {
 			}
 			a := newAdmin("http://" + server.admin)
 			killed := make(chan error)
-			go func() { // when all are connected
+			go func() { // when all are connected, and have been told so: a pong is counted in a turn of the loop after that
+				pongs := -1
 				for {
-					if s, err := a.stats(); err != nil || s.Active >= 100 {
+					all, err := a.counters()
+					n := all[`heartbeats_received_total{mode="pong"}`]
+					if err != nil || pongs >= 0 && n > pongs {
 						killed <- errors.Join(err, server.cmd.Process.Signal(syscall.SIGKILL))
 						return
+					}
+					if pongs < 0 && all["connections"] >= 100 {
+						pongs = n
 					}
 				}
 			}()

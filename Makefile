@@ -130,7 +130,7 @@ bin/bench: FORCE
 
 FORCE:
 
-load: build bin/bench ## Start a server and drive it with each scenario of the load harness
+load: build bin/bench ## Start a server and drive it with seven scenarios of the load harness
 	$(call with-server,--echo,for scenario in idle heartbeat echo storm broadcast churn "hostile --factor 0"; do \
 		echo "== $$scenario"; \
 		bin/bench $$scenario --target $$target $$admin --connections $(LOAD_CONNECTIONS) --duration $(LOAD_DURATION) --pid $$server; \

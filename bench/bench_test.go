@@ -28,7 +28,7 @@ func BenchmarkEcho(b *testing.B) {
 		b.Fatal(err)
 	}
 	e := newEchoer(c, o)
-	e.recording = true
+	e.begin(newHistogram())
 	b.SetBytes(int64(o.size))
 	b.ReportAllocs()
 	b.ResetTimer()
@@ -55,7 +55,8 @@ func answering() (*echoer, *client, []byte) {
 	c.clock = func() int64 { return 1 }
 	c.limits = wsframe.Limits{Client: true, MessageBytesMax: messageBytesMax}
 	e := newEchoer(c, &options{connections: 1, size: 128, pipeline: 1})
-	e.recording, e.sentAt = true, make([]int64, 1)
+	e.begin(newHistogram())
+	e.sentAt = make([]int64, 1)
 	c.hooks.message = e.answered
 	return e, c, wsframe.AppendFrame(nil, wsframe.Binary, e.payload)
 }

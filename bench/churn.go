@@ -56,6 +56,7 @@ func runChurn(s *session) error {
 		return err
 	}
 	defer s.lookAway()
+	s.lag = o.openTimeout + o.life + o.patience(o.timeout) // somebody else's last visitor
 	b := newBeats(c, o)
 	if err := s.open(o.connections); err != nil {
 		return err

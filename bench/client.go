@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"time"
 
@@ -48,6 +49,7 @@ type conn struct {
 	phase    phase
 	deaf     bool   // of a guest: what comes is not read
 	mute     bool   // pings are not answered: of a guest, or of a member that has said goodbye
+	asking   bool   // while upgrading: the socket didn't take the whole request, its rest is in partial
 	gen      uint32 // raised when the slot is used anew, so that a stale event is told apart; upper half of the token
 	openedAt int64  // ns on the client's clock: when connect began, then when the upgrade was complete
 	decoder  wsframe.Decoder
@@ -111,6 +113,13 @@ type tally struct {
 	Lost     int // open connections that the server ended
 	Failures map[string]int
 	Losses   map[string]int
+}
+
+// clone is what the tally is now.
+func (t *tally) clone() tally {
+	c := *t
+	c.Failures, c.Losses = maps.Clone(t.Failures), maps.Clone(t.Losses)
+	return c
 }
 
 // add is for the tally of another process.
@@ -207,9 +216,9 @@ func (c *client) serve(ev poller.Event) {
 		c.connected(i, ev.Ready)
 		return
 	}
-	if ev.Ready&poller.CanWrite != 0 && k.phase == open && len(k.partial) > 0 {
+	if ev.Ready&poller.CanWrite != 0 && (k.phase == open || k.asking) && len(k.partial) > 0 {
 		unsent := k.partial
-		k.partial = nil
+		k.partial, k.asking = nil, false
 		if !c.send(i, unsent) {
 			return
 		}
@@ -353,7 +362,7 @@ func (c *client) send(i int, p []byte) bool {
 	for len(p) > 0 {
 		n, err := poller.Write(int(k.fd), p)
 		if errors.Is(err, poller.ErrWouldBlock) { // only now is there an edge to wait for
-			k.partial = append([]byte(nil), p...)
+			k.partial, k.asking = append([]byte(nil), p...), k.phase != open
 			return true
 		}
 		if err != nil {
@@ -440,7 +449,7 @@ func (c *client) release(i int, how func(fd int) error) {
 		c.opens.pending--
 	}
 	_ = how(int(k.fd)) // the connection is gone for us whatever the kernel says
-	k.phase, k.partial, k.deaf, k.mute = closed, nil, false, false
+	k.phase, k.partial, k.deaf, k.mute, k.asking = closed, nil, false, false, false
 	k.decoder = wsframe.Decoder{}
 }
 

@@ -16,7 +16,8 @@ import (
 // the leader's word, serving their connections meanwhile. At the end each hands over what it found, and the leader adds that up.
 
 const (
-	// meetWithin bounds the wait for the other processes at a point. Their parts are of one size, so they come together.
+	// meetWithin bounds the wait for the other processes at a point, beside what a scenario knows of (session.lag). Their parts are of one size, so they
+	// come together.
 	meetWithin = 2 * time.Minute
 	// handEndsWithin is how long a hand may take to close its connections and end.
 	handEndsWithin = time.Minute
@@ -153,10 +154,10 @@ func (c *crew) count() int {
 }
 
 // missing names a hand that has not come to the point.
-func (c *crew) missing(point string) error {
+func (c *crew) missing(point string, within time.Duration) error {
 	for i, h := range c.hands {
 		if h.last.Point != point {
-			return fmt.Errorf("%w %d did not get to %q within %v", errCrew, i+1, point, meetWithin)
+			return fmt.Errorf("%w %d did not get to %q within %v", errCrew, i+1, point, within)
 		}
 	}
 	return nil

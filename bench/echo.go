@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"flag"
+	"fmt"
 
 	"github.com/pulsewheel/pulsewheel/wsframe"
 )
@@ -33,15 +34,41 @@ type echoer struct {
 	payload []byte
 	frame   []byte // the payload masked, ready to send
 	ack     []byte // the answer to a text heartbeat, likewise
-	latency *histogram
 	pacer   *pacer // nil in the closed loop
 
-	received  []uint32 // per connection
-	sentAt    []int64  // closed loop: of the messages in flight, pipeline a connection, in a ring
-	pipeline  int
-	total     int // messages that came back
-	corrupt   int // came back, but not what was sent
-	recording bool
+	received []uint32 // per connection
+	sentAt   []int64  // closed loop: of the messages in flight, pipeline a connection, in a ring
+	pipeline int
+	total    int // messages that came back
+	corrupt  int // came back, but not what was sent
+	spans    []recorded
+}
+
+// recorded is a span whose messages are recorded: those that were due in it (in the closed loop: sent), whenever they are answered. Those that a server
+// keeps waiting at its end would be left out otherwise, and they waited longest.
+type recorded struct {
+	from, to int64 // on the client's clock
+	latency  *histogram
+}
+
+// begin records what is due from now on.
+func (e *echoer) begin(latency *histogram) {
+	e.spans = append(e.spans, recorded{from: e.client.clock(), to: never, latency: latency})
+}
+
+// end records only what was due until now. Answers to that still count.
+func (e *echoer) end() { e.spans[len(e.spans)-1].to = e.client.clock() }
+
+// record takes the answer to a message that was due then.
+func (e *echoer) record(due, at int64) {
+	for i := len(e.spans) - 1; i >= 0; i-- {
+		if s := &e.spans[i]; due >= s.from {
+			if due < s.to {
+				s.latency.record(at - due)
+			}
+			return
+		}
+	}
 }
 
 // payloadOf is the text that the floor programs answer with too: a to z, over and over.
@@ -55,7 +82,7 @@ func payloadOf(size int) []byte {
 
 func newEchoer(c *client, o *options) *echoer {
 	e := &echoer{
-		client: c, opcode: wsframe.Binary, payload: payloadOf(o.size), latency: newHistogram(),
+		client: c, opcode: wsframe.Binary, payload: payloadOf(o.size),
 		received: make([]uint32, o.connections), pipeline: o.pipeline,
 	}
 	if o.text {
@@ -68,6 +95,7 @@ func newEchoer(c *client, o *options) *echoer {
 // echoFound is what one process found.
 type echoFound struct {
 	Messages, Corrupt, Missing int
+	Unsent                     int // due, and never sent: the client was too slow
 	Silent                     int // connections without an echo in the span
 	Latency                    *histogram
 }
@@ -76,6 +104,7 @@ func (f *echoFound) add(other *echoFound) {
 	f.Messages += other.Messages
 	f.Corrupt += other.Corrupt
 	f.Missing += other.Missing
+	f.Unsent += other.Unsent
 	f.Silent += other.Silent
 	f.Latency.merge(other.Latency)
 }
@@ -96,14 +125,16 @@ func runEcho(s *session) error {
 	}
 	var before int
 	var counts []uint32
+	own := echoFound{Latency: newHistogram()}
 	sp, err := s.span("echoing", func() {
-		before, counts, e.recording = e.total, append([]uint32(nil), e.received...), true
+		before, counts = e.total, append([]uint32(nil), e.received...)
+		e.begin(own.Latency)
 	})
-	e.recording = false
 	if err != nil {
 		return err
 	}
-	own := echoFound{Messages: e.total - before, Latency: e.latency}
+	e.end()
+	own.Messages = e.total - before
 	for i, n := range counts {
 		if c.isOpen(i) && e.received[i] == n {
 			own.Silent++
@@ -115,6 +146,7 @@ func runEcho(s *session) error {
 	if own.Missing, err = e.finish(); err != nil {
 		return err
 	}
+	own.Unsent = e.unsent()
 	own.Corrupt = e.corrupt
 	all, err := collect(s, &sp, own)
 	if err != nil {
@@ -139,6 +171,10 @@ func (f *echoFound) fill(s *session, sp span) {
 		limits.rates = []string{"messages_per_second"}
 	}
 	s.calibrate(sp, limits)
+	if f.Unsent > 0 {
+		r.withhold(latencyKey)
+		r.note("%d messages were due and could not be sent in time: the client was the limit", f.Unsent)
+	}
 	if o.rate > 0 && rate < rateReached*o.rate {
 		r.note("%.0f messages a second were asked for, %.0f came back in time", o.rate, rate)
 	}
@@ -146,7 +182,7 @@ func (f *echoFound) fill(s *session, sp span) {
 	r.add("unanswered", float64(f.Missing))
 	r.require(f.Messages > 0, "no message came back: does the server echo?")
 	r.require(f.Corrupt == 0, "%d messages came back changed", f.Corrupt)
-	r.require(f.Missing == 0, "%d messages were not answered within %v", f.Missing, drainFor)
+	r.require(f.Missing == 0, "%d messages were not answered within %v%s", f.Missing, drainFor, unsentExcuse(f.Unsent))
 	r.require(f.Messages == 0 || o.rate > 0 || f.Silent == 0, "%d connections got no echo in the span", f.Silent)
 }
 
@@ -176,9 +212,7 @@ func (e *echoer) answered(i int, m wsframe.Message, at int64) {
 		return
 	}
 	slot := &e.sentAt[i*e.pipeline+int((e.received[i]-1)%uint32(e.pipeline))]
-	if e.recording {
-		e.latency.record(at - *slot)
-	}
+	e.record(*slot, at)
 	*slot = at
 	e.client.traffic.Sent++
 	e.client.reply(e.frame)
@@ -195,8 +229,8 @@ func (e *echoer) startOpenLoop(o *options) {
 	e.pacer.scattered = true
 	c.pacer = e.pacer
 	c.hooks.message = func(i int, m wsframe.Message, at int64) {
-		if e.count(i, m) && e.recording {
-			e.latency.record(at - e.pacer.dueOf(i, int(e.received[i])-1))
+		if e.count(i, m) {
+			e.record(e.pacer.dueOf(i, int(e.received[i])-1), at)
 		}
 	}
 }
@@ -233,9 +267,10 @@ func (e *echoer) finish() (int, error) {
 			}
 		}
 		have := 0
-		c.hooks.message = func(i int, m wsframe.Message, _ int64) {
+		c.hooks.message = func(i int, m wsframe.Message, at int64) {
 			if e.count(i, m) {
 				have++
+				e.record(e.sentAt[i*e.pipeline+int((e.received[i]-1)%uint32(e.pipeline))], at)
 			}
 		}
 		err := c.run(c.clock()+int64(drainFor), func() bool { return have >= want || c.tally.Active == 0 })
@@ -243,5 +278,22 @@ func (e *echoer) finish() (int, error) {
 	}
 	e.pacer.stop(c.clock())
 	missing := func() int { return e.pacer.missing(c, func(i int) int { return int(e.received[i]) }) }
-	return c.drain(missing)
+	_, err := c.drain(func() int { return missing() + e.pacer.unsent() })
+	return missing(), err
+}
+
+// unsent is how many messages were due before the plan was stopped and have not been sent.
+func (e *echoer) unsent() int {
+	if e.pacer == nil {
+		return 0
+	}
+	return e.pacer.unsent()
+}
+
+// unsentExcuse says that what is missing may be the client's own fault.
+func unsentExcuse(unsent int) string {
+	if unsent == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", but the client itself was behind: %d that were due it has not sent", unsent)
 }

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/pulsewheel/pulsewheel/poller"
 )
 
 // A fleet holds more connections on one machine than one process may have descriptors: pairs of a server process and a client
@@ -24,6 +26,8 @@ import (
 const (
 	fleetCommand = "fleet"
 	fleetAbout   = "many servers and clients on one machine, to hold a total beyond one process' descriptors"
+	// pairDescriptors is what the leader needs for a pair: those of a hand, and for the server two pipes and what tells of its end.
+	pairDescriptors = handDescriptors + 3
 	// pairKiB is what a server process and a client process take before they have a connection.
 	pairKiB = 40 << 10
 	// fleetLook is how often a waiting leader looks after memory and servers.
@@ -199,6 +203,14 @@ func (f *fleet) share() error {
 		return fmt.Errorf("%w: %d connections with %d a process are more than %d pairs: raise the descriptor limit (ulimit -n) or lower --connections",
 			errUsage, f.o.connections, most, partsMax)
 	}
+	limit, err := poller.DescriptorLimit()
+	if err != nil {
+		return err
+	}
+	if need := uint64(spareDescriptors + (n+1)*pairDescriptors); need > limit {
+		return fmt.Errorf("%w: %d pairs of processes need %d descriptors in this one, its limit is %d: raise it (ulimit -n) or lower --connections",
+			errUsage, n, need, limit)
+	}
 	for i := range n {
 		f.shares = append(f.shares, portion(f.o.connections, i, n))
 	}
@@ -227,7 +239,7 @@ func findServer(ctx context.Context, named string) (program string, remove func(
 	}
 	remove = func() { _ = os.RemoveAll(dir) } // a leftover in the temporary folder is no reason to fail
 	program = filepath.Join(dir, "pulsewheel")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", program, serverSource).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", program, serverSource).CombinedOutput(); err != nil {
 		remove()
 		return "", func() {}, fmt.Errorf("%w: go build %s: %s", errUsage, serverSource, lastLine(string(out)))
 	}

@@ -115,7 +115,7 @@ func (f *fleet) await(ctx context.Context, stage, point string, length time.Dura
 	if err := f.watch(ctx, length+meetWithin, func() bool { return f.crew.at(point) }, show); err != nil {
 		return err
 	}
-	return f.crew.missing(point)
+	return f.crew.missing(point, length+meetWithin)
 }
 
 // watch waits for something to come about, for so long at most, and looks after everything meanwhile.

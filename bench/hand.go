@@ -158,14 +158,15 @@ func (s *session) gather(point string) error {
 	from := s.client.clock()
 	s.watch("waiting for all: "+point, func() (int, int) { return 1, 1 })
 	var failed error
-	err := s.client.run(from+int64(meetWithin), func() bool {
+	within := meetWithin + s.lag
+	err := s.client.run(from+int64(within), func() bool {
 		failed = s.crew.take()
 		return failed != nil || s.crew.at(point)
 	})
 	if err = errors.Join(err, failed); err != nil {
 		return err
 	}
-	return s.crew.missing(point)
+	return s.crew.missing(point, within)
 }
 
 // foundPoint is the last point of every script, at which the hands hand over what they found.
@@ -203,7 +204,7 @@ func gathered[T any, P adds[T]](c *crew, sum *found[T]) error {
 // collect hands over what this process found and returns what all found together; sp, the span that the report is about, gets
 // what all clients used. A hand goes no further: it stays until the leader is done.
 func collect[T any, P adds[T]](s *session, sp *span, own T) (T, error) {
-	mine := found[T]{Tally: s.client.tally, Client: sp.client, Own: own}
+	mine := found[T]{Tally: s.client.tally.clone(), Client: sp.client, Own: own}
 	if s.audited { // its connections are done with: what is compared from now on is the counters
 		s.watch("ending", func() (int, int) { return mine.Tally.Active - s.client.tally.Active, mine.Tally.Active })
 		if err := s.client.sayGoodbye(); err != nil {

@@ -44,7 +44,7 @@ type beats struct {
 	last      []int64 // per connection: when the last beat came, the client sent one, or the connection was opened
 	total     int     // beats since the beginning
 	recording bool
-	from      int64 // of the span being recorded
+	from, to  int64 // of the span being recorded, or of the last one
 	beatCounts
 
 	// The client's own beats and their acknowledgements.
@@ -59,6 +59,7 @@ type beats struct {
 // beatCounts are the beats of a span, those of one process or of all.
 type beatCounts struct {
 	Beats, Late, Missed int
+	Early               int   // after less than three quarters of the interval
 	Bins                []int // beats per binWidth of the span
 	Lateness            *histogram
 }
@@ -67,6 +68,7 @@ func (f *beatCounts) add(other *beatCounts) {
 	f.Beats += other.Beats
 	f.Late += other.Late
 	f.Missed += other.Missed
+	f.Early += other.Early
 	for i := range min(len(f.Bins), len(other.Bins)) { // the spans begin together
 		f.Bins[i] += other.Bins[i]
 	}
@@ -100,8 +102,8 @@ func (b *beats) message(i int, m wsframe.Message, at int64) {
 		if b.pacer == nil {
 			return
 		}
-		if b.recording {
-			b.rtt.record(at - b.pacer.dueOf(i, b.acked[i]))
+		if due := b.pacer.dueOf(i, b.acked[i]); due >= b.from && (b.recording || due < b.to) {
+			b.rtt.record(at - due) // those too that are answered after the span: they waited longest
 		}
 		b.acked[i]++
 		b.acks++
@@ -131,8 +133,11 @@ func (b *beats) heard(i int, at int64) {
 	}
 	b.Beats++
 	b.Lateness.record(gap - b.interval)
-	if gap > b.interval+b.late {
+	switch {
+	case gap > b.interval+b.late:
 		b.Late++
+	case gap < b.interval/4*3:
+		b.Early++
 	}
 	b.Missed += skipped(gap, b.interval)
 	if bin := int((at - b.from) / binWidth); bin < len(b.Bins) {
@@ -156,6 +161,7 @@ func (b *beats) begin(length time.Duration) {
 func (b *beats) stop() {
 	b.recording = false
 	now := b.client.clock()
+	b.to = now
 	for i, last := range b.last {
 		if b.client.isOpen(i) && now-last > b.interval+b.interval/2 {
 			b.Missed += max(skipped(now-last, b.interval), 1)
@@ -289,6 +295,7 @@ func (f *beatCounts) fill(r *report, o *options, due, seconds float64) float64 {
 	r.add("beats_late", float64(f.Late))
 	r.comment("beats_late", "(more than %v behind %v)", o.lateAfter, o.interval)
 	r.add("beats_missed", float64(f.Missed))
+	r.require(o.clientInterval > 0 || 2*f.Early <= f.Beats, "%d of %d beats came after less than three quarters of %v, so that none could be missed: --interval is not the server's", f.Early, f.Beats, o.interval)
 	f.fillFlatness(r, "")
 	return p99
 }

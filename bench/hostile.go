@@ -103,8 +103,14 @@ func (h *healthy) span(s *session, what string, length time.Duration) (span, cal
 		return sp, found, err
 	}
 	before := 0
-	sp, err := s.spanOf(what, length, func() { before, h.echoer.latency, h.echoer.recording = h.echoer.total, found.Latency, true })
-	h.echoer.recording = false
+	sp, err := s.spanOf(what, length, func() {
+		before = h.echoer.total
+		h.echoer.begin(found.Latency)
+	})
+	if err != nil {
+		return sp, found, err
+	}
+	h.echoer.end()
 	found.Messages, found.Echoing = h.echoer.total-before, sp.client
 	return sp, found, err
 }
@@ -113,6 +119,7 @@ func (h *healthy) span(s *session, what string, length time.Duration) (span, cal
 type hostileFound struct {
 	Before, Attacked []calm // one a pair
 	Missing, Corrupt int
+	Unsent           int // echoes that were due, and never sent: the client was too slow
 
 	Results map[string]*result // by kind
 	Most    int                // hostile peers at one time
@@ -126,6 +133,7 @@ func (f *hostileFound) add(other *hostileFound) {
 		f.Attacked[i].add(&other.Attacked[i])
 	}
 	f.Missing += other.Missing
+	f.Unsent += other.Unsent
 	f.Corrupt += other.Corrupt
 	for kind, r := range other.Results {
 		if f.Results[kind] == nil {
@@ -150,7 +158,11 @@ func splitHostile(_ scenario, o *options, most int) ([]*options, error) {
 		{true, half, max(ceilDiv(half, most), min(o.processes/2, half))},
 	}
 	attack := ceilDiv(o.hostile, most)
-	if roles[0].processes+roles[1].processes+attack > partsMax {
+	all := func() int { return roles[0].processes + roles[1].processes + attack }
+	for all() <= partsMax && ceilDiv(roles[0].connections, roles[0].processes) > roomOf(0, all(), most) {
+		roles[0].processes++
+	}
+	if all() > partsMax {
 		return nil, tooMany(o, most)
 	}
 	var parts []*options
@@ -187,6 +199,7 @@ func runHostile(s *session) error {
 		return err
 	}
 	defer s.lookAway()
+	s.lag = o.attackEnds()
 	h := newHealthy(c, o)
 	if err := s.open(o.connections); err != nil {
 		return err
@@ -262,13 +275,18 @@ func (h *healthy) finish(s *session, own *hostileFound, seen *sights) (err error
 		if own.Missing, err = h.echoer.finish(); err != nil {
 			return err
 		}
-		own.Corrupt = h.echoer.corrupt
+		own.Unsent, own.Corrupt = h.echoer.unsent(), h.echoer.corrupt
 	}
 	return s.meet("look after", func() (err error) {
 		seen.most = s.looks.most
 		seen.after, err = s.lookBack(seen.before)
 		return err
 	})
+}
+
+// attackEnds is how long the last hostile peers may take to end once no more come: those that healthy connections wait for.
+func (o *options) attackEnds() time.Duration {
+	return o.openTimeout + o.timeout + o.interval + o.handshakeTimeout + serverCloseTimeout + o.patience(0)
 }
 
 // runAttack is the script of a process whose peers are hostile.
@@ -293,8 +311,7 @@ func runAttack(s *session) error {
 		}
 		own.CPU += sp.client.CPU
 		a.stop(c.clock())
-		longest := o.openTimeout + o.timeout + o.interval + o.handshakeTimeout + serverCloseTimeout + o.patience(0)
-		if err := s.await("last ones ended", longest, func() bool { return a.here == 0 }); err != nil {
+		if err := s.await("last ones ended", o.attackEnds(), func() bool { return a.here == 0 }); err != nil {
 			return err
 		}
 		a.finish(c.clock())
@@ -372,7 +389,8 @@ func (f *hostileFound) fill(s *session, quiet, attacked span) {
 			factor.Median, us(spreadOf(p99Attacked).Median), us(spreadOf(p99Before).Median), o.factor)
 	}
 	r.require(f.Corrupt == 0, "%d messages came back changed", f.Corrupt)
-	r.require(f.Missing == 0, "%d messages of healthy connections were not answered within %v", f.Missing, drainFor)
+	r.require(f.Missing == 0, "%d messages of healthy connections were not answered within %v%s", f.Missing, drainFor, unsentExcuse(f.Unsent))
+	r.require(f.Unsent == 0, "%d messages were due and never sent: the client was the limit", f.Unsent)
 }
 
 // fillResults reports how the hostile peers ended, and judges that.

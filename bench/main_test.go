@@ -213,15 +213,19 @@ func TestTooFewDescriptors(t *testing.T) {
 	p := startPeer(t, peerOptions{})
 	tests := []struct {
 		name, limit string
+		connections string
 		code        int
 		want        string
 	}{
-		{"no room", "35", exitUsage, "bench: wrong call: the limit of 35 descriptors leaves no room for connections: raise it (ulimit -n)"},
-		{"room for a few", "52", exitOK, "30 opened, 0 failed, 0 lost"},
+		{"no room", "35", "30", exitUsage, "bench: wrong call: the limit of 35 descriptors leaves no room for connections: raise it (ulimit -n)"},
+		{"room for a few", "52", "30", exitOK, "30 opened, 0 failed, 0 lost"},
+		// Ten processes would do, if the first one needed nothing for the others.
+		{"room for many hands", "240", "2000", exitOK, "2000 opened, 0 failed, 0 lost"},
+		{"too many hands", "120", "5000", exitUsage, "5000 connections are more than 1024 processes hold with 80 each, the first one with less, by 4 for each of the others"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			load := exec.Command("sh", "-c", `ulimit -n "$1"; exec "$0" idle --target "$2" --connections 30 --settle 0s --duration 50ms`, self, tt.limit, p.url())
+			load := exec.Command("sh", "-c", `ulimit -n "$1"; exec "$0" idle --target "$2" --connections "$3" --settle 0s --duration 50ms`, self, tt.limit, p.url(), tt.connections)
 			out, err := load.CombinedOutput()
 			if code := load.ProcessState.ExitCode(); code != tt.code || !strings.Contains(string(out), tt.want) {
 				t.Errorf("exit %d (%v): %s; want exit %d and %q", code, err, out, tt.code, tt.want)

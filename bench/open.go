@@ -137,6 +137,9 @@ func (c *client) connected(i int, ready poller.Readiness) {
 // upgraded reads the answer to the upgrade and returns the frames behind it.
 func (c *client) upgraded(i int, p []byte, now int64) (rest []byte) {
 	k := &c.conns[i]
+	if k.asking { // the server has made up its mind before it knew all
+		k.partial, k.asking = nil, false
+	}
 	if len(k.partial) > 0 {
 		p = append(k.partial, p...)
 	}

@@ -107,7 +107,7 @@ func parseOptions(sc scenario, args []string, stderr io.Writer) (*options, error
 	fs.SetOutput(io.Discard) // an error becomes one line of ours
 	fs.StringVar(&o.targetURL, "target", "", "the server's `URL`, ws://HOST:PORT/PATH")
 	fs.IntVar(&o.connections, "connections", o.connections, "how many to open")
-	fs.DurationVar(&o.duration, "duration", o.duration, "length of the measured span")
+	fs.DurationVar(&o.duration, "duration", o.duration, durationMeaning(sc.name))
 	fs.Float64Var(&o.rate, "rate", o.rate, rateMeaning(sc.name))
 	fs.IntVar(&o.pid, "pid", 0, "process id of the server on this machine, for its memory and CPU")
 	fs.StringVar(&o.adminURL, "admin", "", adminMeaning(sc.name))
@@ -159,6 +159,17 @@ func rateMeaning(name string) string {
 		return "messages a second over the healthy connections that echo, latency from the intended time of sending"
 	}
 	return "connections opened a second; 0: as many as possible"
+}
+
+// durationMeaning says what --duration is in the scenario.
+func durationMeaning(name string) string {
+	switch name {
+	case "storm":
+		return "how long all are held before they drop and reconnect"
+	case "broadcast":
+		return "length of the measured span; at least what its broadcasts take"
+	}
+	return "length of the measured span"
 }
 
 // adminMeaning says what --admin is for in the scenario.

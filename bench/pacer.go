@@ -72,6 +72,14 @@ func (p *pacer) serve(c *client, now int64) int64 {
 	return now
 }
 
+// unsent is how many operations were due when the plan was stopped and have not been sent.
+func (p *pacer) unsent() int {
+	if p.stopAt == never {
+		return 0
+	}
+	return max(int(float64(p.stopAt-p.from)/p.gap)-p.sent, 0) // of the last gap it isn't known
+}
+
 // stop ends the plan.
 func (p *pacer) stop(now int64) { p.stopAt = now }
 

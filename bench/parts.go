@@ -9,12 +9,25 @@ import (
 const (
 	// partsMax bounds the processes of one run: more than a machine of any size has use for.
 	partsMax = 1024
+	// handDescriptors is what the leader needs for each further process: three pipes and what tells it of the end (a pidfd).
+	handDescriptors = 4
+	// handsSpared are those for which spareDescriptors has room.
+	handsSpared = 5
 	// connectionKiB is what the kernel takes for one end of a connection: the socket, 3.8 KiB, and its entry in epoll.
 	connectionKiB = 4
 )
 
 // most is how many connections one process may hold.
 func (o *options) most() (int, error) {
+	most, err := descriptorRoom()
+	if o.perProcess > 0 {
+		most = min(most, o.perProcess)
+	}
+	return most, err
+}
+
+// descriptorRoom is how many connections the descriptor limit leaves to a process.
+func descriptorRoom() (int, error) {
 	limit, err := poller.DescriptorLimit()
 	if err != nil {
 		return 0, err
@@ -22,14 +35,7 @@ func (o *options) most() (int, error) {
 	if limit <= spareDescriptors {
 		return 0, fmt.Errorf("%w: the limit of %d descriptors leaves no room for connections: raise it (ulimit -n)", errUsage, limit)
 	}
-	most := guestsMax
-	if limit-spareDescriptors < guestsMax {
-		most = int(limit - spareDescriptors)
-	}
-	if o.perProcess > 0 {
-		most = min(most, o.perProcess)
-	}
-	return most, nil
+	return int(min(limit-spareDescriptors, guestsMax)), nil
 }
 
 // parts divides a run among processes; part 0 is the leader's. Every process computes the same from the same flags.
@@ -50,27 +56,38 @@ func (sc scenario) parts(o *options) ([]*options, error) {
 }
 
 func tooMany(o *options, most int) error {
-	return fmt.Errorf("%w: %d connections%s are more than %d processes hold with %d each: raise the descriptor limit (ulimit -n) or lower --connections",
-		errUsage, o.connections, besides(o.guests), partsMax, most)
+	return fmt.Errorf("%w: %d connections%s are more than %d processes hold with %d each, the first one with less, by %d for each of the others: raise the descriptor limit (ulimit -n) or lower --connections",
+		errUsage, o.connections, besides(o.guests), partsMax, most, handDescriptors)
 }
 
 // splitEvenly gives every process the same share of everything.
 func splitEvenly(sc scenario, o *options, most int) ([]*options, error) {
-	n := max(ceilDiv(o.connections+o.guests, most), o.processes, 1)
-	if n > partsMax {
-		return nil, tooMany(o, most)
-	}
-	for ; ; n++ {
+	for n := max(ceilDiv(o.connections+o.guests, most), o.processes, 1); ; n++ {
+		if n > partsMax {
+			return nil, tooMany(o, most)
+		}
 		parts := make([]*options, n)
 		fits := true
-		for i := range parts {
+		for i := 0; i < n && fits; i++ {
 			parts[i] = o.part(sc, i, n)
-			fits = fits && parts[i].connections+parts[i].guests <= most
+			fits = parts[i].connections+parts[i].guests <= roomOf(i, n, most)
 		}
-		if fits || n > partsMax { // guests have some room to spare in each process, so one more may be needed
+		if fits { // guests have some room to spare in each process, so one more may be needed
 			return parts, nil
 		}
 	}
+}
+
+// roomOf is how many connections process i of n may hold where one that has no hands may hold most.
+func roomOf(i, n, most int) int {
+	if i > 0 {
+		return most
+	}
+	room, err := descriptorRoom()
+	if err != nil {
+		return 0
+	}
+	return min(most, room-handDescriptors*max(n-1-handsSpared, 0))
 }
 
 // part is the share that process i of n has.

@@ -24,8 +24,10 @@ type peerOptions struct {
 	noAcks      bool          // leaves the client's heartbeats unanswered
 	splitHead   bool          // sends the answer to the upgrade in two parts
 	killAfter   int           // ends everything with this many messages read
-	refuseAfter int           // connections after which upgrades are answered 503
-	closeFirst  bool          // sends Close right after the upgrade
+	stallAfter  int           // with this many messages read stands still for stallFor
+	stallFor    time.Duration
+	refuseAfter int  // connections after which upgrades are answered 503
+	closeFirst  bool // sends Close right after the upgrade
 
 	broadcasting broadcasting // through the admin listener
 
@@ -212,6 +214,9 @@ func (p *peer) answer(c net.Conn, m wsframe.Message) error {
 	p.mu.Lock()
 	p.messages++
 	kill := p.o.killAfter > 0 && p.messages == p.o.killAfter
+	if p.o.stallAfter > 0 && p.messages == p.o.stallAfter {
+		time.Sleep(p.o.stallFor) // with the lock: nobody else goes on
+	}
 	p.mu.Unlock()
 	if kill {
 		p.kill()

@@ -44,6 +44,7 @@ type report struct {
 	Ends            map[string]map[string]int `json:"ends,omitempty"`     // how hostile peers ended, by kind, how often
 	Notes           []string                  `json:"notes,omitempty"`    // what could not be measured, and why
 	Problems        []string                  `json:"problems,omitempty"` // what the check found; none: it holds
+	Run             *provenance               `json:"run,omitempty"`
 	latencyOf       string                    // what LatencyUs is about, for people
 	figures         []figure                  // in the order in which they are printed
 	comments        map[string]string
@@ -114,6 +115,7 @@ func rounded(v float64) float64 { return math.Round(v*1000) / 1000 }
 
 // publish prints the summary, saves the object, and fails if the check did.
 func (r *report) publish(jsonFile string, stdout io.Writer) error {
+	r.Run = thisRun()
 	if jsonFile != "-" { // with the object on standard output nothing else may be there
 		if err := r.summary(stdout); err != nil {
 			return err

@@ -69,7 +69,7 @@ func (r *results) object(d *json.Decoder, server int, prefix string) error {
 		}
 		var number float64
 		switch {
-		case name == "failures" || name == "losses" || name == "ends": // counts by reason, not figures
+		case name == "failures" || name == "losses" || name == "ends" || name == "run": // counts by reason, and where it ran: not figures
 		case raw[0] == '{':
 			if err := r.object(json.NewDecoder(bytes.NewReader(raw)), server, prefix+name+"_"); err != nil {
 				return err

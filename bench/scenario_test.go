@@ -70,6 +70,37 @@ func TestOpenLoopKeepsThePlan(t *testing.T) {
 	}
 }
 
+// TestStallAtTheEnd: what a server keeps waiting beyond the end of the span is in the latency of the span.
+func TestStallAtTheEnd(t *testing.T) {
+	t.Parallel()
+	const stall = 1500 * time.Millisecond
+	for _, tt := range []struct {
+		name string
+		args []string
+		at   int // messages
+	}{
+		{"open loop", []string{"--rate", "200", "--connections", "10"}, 200}, // after a second
+		{"closed loop", []string{"--connections", "1", "--size", "100"}, 200},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := startPeer(t, peerOptions{stallAfter: tt.at, stallFor: stall})
+			args := append([]string{"echo", "--target", p.url(), "--duration", "1200ms", "--settle", "0s"}, tt.args...)
+			o := bench(t, args...)
+			if o.code != exitOK {
+				t.Fatalf("exit %d: %s", o.code, o.stderr)
+			}
+			l, reported := o.json["latency_us"].(map[string]any)
+			if reported == o.withheld("latency_us") {
+				t.Fatalf("latency %v, withheld %v", l, o.json["withheld"])
+			}
+			if reported && l["max"].(float64) < 1000*float64(stall.Milliseconds()-200) {
+				t.Errorf("%v after a stall of %v", l, stall)
+			}
+		})
+	}
+}
+
 func TestHeartbeat(t *testing.T) {
 	t.Parallel()
 	// A beat counts as missed half an interval after it was due: longer than a busy machine keeps a process waiting.

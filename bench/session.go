@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,11 +25,12 @@ type session struct {
 	server  *process // nil without --pid, and in a hand
 	report  *report  // of a hand: for nobody
 	bar     *progress
-	looks   *lookout // of churn and hostile; nil elsewhere
-	audit   *audit   // of the leader, with --admin; nil elsewhere
-	audited bool     // --admin was given, to the leader at least: the run ends so that counters can be compared
-	calls   float64  // system calls of the server per operation; 0 not counted
-	total   *tally   // of all processes, once they are collected
+	looks   *lookout      // of churn and hostile; nil elsewhere
+	audit   *audit        // of the leader, with --admin; nil elsewhere
+	audited bool          // --admin was given, to the leader at least: the run ends so that counters can be compared
+	calls   float64       // system calls of the server per operation; 0 not counted
+	total   *tally        // of all processes, once they are collected
+	lag     time.Duration // that another process may come later to a meeting than this one, beside meetWithin
 }
 
 // span is what a measured stretch of time took.
@@ -101,10 +103,16 @@ func (s *session) hire(parts []*options, words []string) error {
 		return err
 	}
 	s.crew = newCrew(len(parts), s.wake)
+	var idle []string
+	if slices.ContainsFunc(parts, (*options).standsBack) {
+		if idle = s.yield(); idle != nil {
+			s.report.note("the hostile peers' process has a core only while nothing else wants it (--stand-back)")
+		}
+	}
 	for _, p := range parts {
 		hand := append([]string{self, handCommand, strconv.Itoa(p.index)}, words...)
-		if p.standBack && p.hostile > 0 {
-			hand = append(s.yield(), hand...)
+		if p.standsBack() {
+			hand = append(slices.Clone(idle), hand...)
 		}
 		if err := s.crew.hire(hand...); err != nil {
 			s.crew.end()
@@ -113,6 +121,9 @@ func (s *session) hire(parts []*options, words []string) error {
 	}
 	return nil
 }
+
+// standsBack says whether this part's process is to have a core only while no other wants it.
+func (o *options) standsBack() bool { return o.standBack && o.hostile > 0 }
 
 // yield is in front of the command line of a process that is to have a core only while nobody else wants it (SCHED_IDLE, sched(7)). Where that
 // can't be had, nothing is, and the report says so.

@@ -2,11 +2,12 @@ package main
 
 import (
 	"flag"
+	"time"
 
 	"github.com/pulsewheel/pulsewheel/poller"
 )
 
-func stormDefaults(o *options) { o.connections = 9000 }
+func stormDefaults(o *options) { o.connections, o.duration = 9000, 3*time.Second }
 
 func stormFlags(*flag.FlagSet, *options) {}
 
@@ -30,13 +31,13 @@ func runStorm(s *session) error {
 	o, c := s.opts, s.client
 	own := stormFound{First: newHistogram(), Second: newHistogram()}
 	c.opens.took = own.First
-	// The first connection of the leader, which showed that the target is there, is not part of the span.
-	own.Opened = o.connections - c.tally.Active
+	before := c.tally.Opened // the first connection of the leader, which showed that the target is there, is not part of the span
 	first, err := s.measure(func() error { return s.open(o.connections) })
 	if err != nil {
 		return err
 	}
-	if err := s.rest("holding", o.settle); err != nil {
+	own.Opened = c.tally.Opened - before
+	if err := s.rest("holding", o.duration); err != nil {
 		return err
 	}
 	own.Held = c.tally.Active

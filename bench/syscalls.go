@@ -25,6 +25,7 @@ var errPerf = errors.New("perf cannot count")
 type counter struct {
 	cmd     *exec.Cmd
 	ended   bool
+	waited  chan error // what exec.Cmd.Wait says
 	control *os.File
 	acks    *os.File
 	lines   *bufio.Reader
@@ -49,11 +50,12 @@ func newCounter(pid int) (*counter, error) {
 	c.cmd = exec.Command(path, "stat", "-x", ",", "-e", perfEvent, "-D", "-1", "--control", "fd:3,4", "-p", strconv.Itoa(pid))
 	c.cmd.ExtraFiles = []*os.File{commands, answers}
 	c.cmd.Stderr = &c.output
-	err = c.cmd.Start()
+	c.waited = make(chan error, 1)
+	err = launch(c.cmd, nil, func(exit error) { c.waited <- exit })
 	_ = commands.Close() // perf has its own by now
 	_ = answers.Close()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errPerf, err)
+		return nil, errors.Join(fmt.Errorf("%w: %w", errPerf, err), control.Close(), acks.Close())
 	}
 	return c, nil
 }
@@ -102,7 +104,7 @@ func (c *counter) complaint() string {
 func (c *counter) finish() (int64, error) {
 	c.ended = true
 	_ = c.cmd.Process.Signal(os.Interrupt) // fails only if it has ended
-	waited := c.cmd.Wait()
+	waited := <-c.waited
 	_ = c.control.Close()
 	_ = c.acks.Close()
 	n, err := parsePerf(c.output.String())

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/pulsewheel/pulsewheel/poller"
 	"github.com/pulsewheel/pulsewheel/wsframe"
@@ -14,6 +15,8 @@ const (
 	// goodbyeBatch is how many connections say goodbye at one time: with all at once the last ones would wait longer than a
 	// server waits for the end of a connection that it closes.
 	goodbyeBatch = 2000
+	// goodbyePatience is how long connections that don't end are waited for in all: a server that has stopped would take drainFor for every batch.
+	goodbyePatience = 6 * drainFor
 	// restReads bounds how often a socket is read at its end: a peer that never stops would keep the client.
 	restReads = 64
 )
@@ -168,6 +171,7 @@ func statusReasons(status int) []string {
 // way any more, and what both sides counted is the same or one of them is wrong.
 func (c *client) sayGoodbye() error {
 	c.pacer, c.alarms = nil, nil
+	patience := goodbyePatience
 	frame := c.frame(wsframe.Close, binary.BigEndian.AppendUint16(nil, uint16(wsframe.CloseNormal)))
 	for from := 0; from < len(c.conns); from += goodbyeBatch {
 		batch := c.conns[from:min(from+goodbyeBatch, len(c.conns))]
@@ -178,7 +182,8 @@ func (c *client) sayGoodbye() error {
 			}
 		}
 		left := 0
-		err := c.run(c.clock()+int64(drainFor), func() bool {
+		began := c.clock()
+		err := c.run(began+int64(min(drainFor, patience)), func() bool {
 			for left < len(batch) && batch[left].phase == closed {
 				left++
 			}
@@ -186,6 +191,9 @@ func (c *client) sayGoodbye() error {
 		})
 		if err != nil {
 			return err
+		}
+		if left < len(batch) {
+			patience -= time.Duration(c.clock() - began)
 		}
 	}
 	return nil

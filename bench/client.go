@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/pulsewheel/pulsewheel/poller"
@@ -84,6 +85,8 @@ type client struct {
 	pong     []byte         // masked, empty
 	timeout  int64          // ns for an open
 
+	interrupted atomic.Bool // run is to return; set from any goroutine
+
 	// Owned by the goroutine in run.
 	poller  *poller.Poller
 	events  []poller.Event
@@ -160,7 +163,8 @@ func (c *client) frame(op wsframe.Opcode, payload []byte) []byte {
 	return wsframe.AppendMasked(nil, op, true, payload, c.mask)
 }
 
-// run serves the client until the deadline on its clock or until done says so, looked at after every batch of events.
+// run serves the client until the deadline on its clock or until done says so, looked at after every batch of events. Once the client is
+// interrupted it returns errInterrupted.
 func (c *client) run(deadline int64, done func() bool) error {
 	for {
 		now := c.clock()
@@ -173,6 +177,9 @@ func (c *client) run(deadline int64, done func() bool) error {
 		}
 		if c.late != nil {
 			c.probe(now)
+		}
+		if c.interrupted.Load() {
+			return errInterrupted
 		}
 		if now >= deadline || (done != nil && done()) {
 			return nil

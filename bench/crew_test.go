@@ -227,17 +227,12 @@ func TestKilledLeaderLeavesNothing(t *testing.T) {
 	if err := leader.Start(); err != nil {
 		t.Fatal(err)
 	}
-	opened := func() int {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return len(p.upgraded)
-	}
-	waitUntil(t, "all are open", func() bool { return opened() == 12 })
+	waitUntil(t, "all are open", func() bool { return p.open() == 12 })
 	if err := leader.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = leader.Wait() // it was killed
-	waitUntil(t, "the hands' connections are gone", func() bool { return opened() == 0 })
+	waitUntil(t, "the hands' connections are gone", func() bool { return p.open() == 0 })
 }
 
 // waitUntil looks until something has come about that nobody tells.

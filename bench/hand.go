@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strconv"
 )
 
@@ -25,11 +26,12 @@ type hand struct {
 	released chan message // closed when the leader is gone
 }
 
-// newHand listens to the leader. wake tells the hand's goroutine that there is a word; it comes from another one.
-func newHand(from io.Reader, to io.Writer, wake func()) *hand {
+// newHand listens to the leader. wake tells the hand's goroutine that there is a word, alone that the leader is gone; both come from another one.
+func newHand(from io.Reader, to io.Writer, wake, alone func()) *hand {
 	h := &hand{words: json.NewEncoder(to), released: make(chan message, 1)}
 	go func() {
 		defer wake()
+		defer alone()
 		defer close(h.released)
 		for words := json.NewDecoder(from); ; {
 			var m message
@@ -96,8 +98,9 @@ func runHand(args []string, stdout, stderr io.Writer) error {
 	if s.client, err = newClient(o); err != nil {
 		return err
 	}
-	defer s.client.close() //nolint:errcheck // the process ends
-	s.hand = newHand(os.Stdin, stdout, s.wake)
+	defer s.client.close()      //nolint:errcheck // the process ends
+	signal.Ignore(os.Interrupt) // on a terminal Ctrl-C reaches the leader too, which then ends this process
+	s.hand = newHand(os.Stdin, stdout, s.wake, func() { s.client.interrupted.Store(true) })
 	if err := sc.run(s); !errors.Is(err, errHandedOver) {
 		return err
 	}
@@ -150,6 +153,9 @@ func (s *session) stand(point string, m message) error {
 		left, failed = s.hand.mayLeave(point)
 		return left || failed != nil
 	})
+	if errors.Is(err, errInterrupted) {
+		return errNoLeader
+	}
 	return errors.Join(err, failed)
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"math"
 	"time"
 
@@ -27,7 +28,12 @@ func heartbeatFlags(fs *flag.FlagSet, o *options) {
 	fs.DurationVar(&o.clientInterval, "client-interval", 0, "each connection also sends a JSON heartbeat in this time and wants its acknowledgement; 0: none")
 }
 
-func prepareHeartbeat(o *options) []rule { return []rule{intervalRule(o.interval)} }
+func prepareHeartbeat(o *options) []rule {
+	return []rule{
+		intervalRule(o.interval),
+		{o.clientInterval > 0 && o.clientInterval < time.Millisecond, fmt.Sprintf("--client-interval %v is less than %v", o.clientInterval, time.Millisecond)},
+	}
+}
 
 // beatFlags are those of every scenario that watches beats.
 func beatFlags(fs *flag.FlagSet, o *options) {

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
@@ -82,5 +85,36 @@ func TestObservedBar(t *testing.T) {
 	o := bench(t, append([]string{"observed", "--interval", "1s", "--late-after", "500ms", "--pairs", "1", "--duration", "2500ms", "--cpu-most", "1ns"}, common...)...)
 	if o.code != exitFailed || !strings.Contains(o.lastOf(), "being observed costs") {
 		t.Errorf("exit %d: %q", o.code, o.stderr)
+	}
+}
+
+// TestInterrupted: Ctrl-C ends a scenario, with its hands, in one line.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, processes := range []string{"1", "3"} {
+		t.Run(processes+" processes", func(t *testing.T) {
+			t.Parallel()
+			p := startPeer(t, peerOptions{})
+			load := exec.Command(self, "idle", "--target", p.url(), "--connections", "12", "--processes", processes, "--settle", "0s", "--duration", "1h")
+			var said bytes.Buffer
+			load.Stderr = &said
+			if err := load.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = load.Process.Kill() }) // fails only if it has ended
+			waitUntil(t, "all are open", func() bool { return p.open() == 12 })
+			if err := load.Process.Signal(os.Interrupt); err != nil {
+				t.Fatal(err)
+			}
+			_ = load.Wait() // its exit code is looked at
+			if code := load.ProcessState.ExitCode(); code != exitFailed || said.String() != "bench: interrupted\n" {
+				t.Errorf("exit %d: %q", code, said.String())
+			}
+			waitUntil(t, "nobody is left", func() bool { return p.open() == 0 })
+		})
 	}
 }

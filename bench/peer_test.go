@@ -81,6 +81,13 @@ func startPeer(t *testing.T, o peerOptions) *peer {
 
 func (p *peer) url() string { return "ws://" + p.listener.Addr().String() + "/ws" }
 
+// open counts the connections that are upgraded now.
+func (p *peer) open() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.upgraded)
+}
+
 // kill ends the listener and every connection, as the end of a process does.
 func (p *peer) kill() {
 	_ = p.listener.Close()

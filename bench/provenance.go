@@ -24,7 +24,8 @@ func thisRun() *provenance {
 		System: runtime.GOOS + " " + runtime.GOARCH, Cores: runtime.NumCPU(), Go: runtime.Version(),
 	}
 	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
-		p.System += " " + strings.TrimSpace(string(release))
+		version, _, _ := strings.Cut(strings.TrimSpace(string(release)), "-") // without the builder's suffix
+		p.System += " " + version
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {

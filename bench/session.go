@@ -1,14 +1,17 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -78,6 +81,7 @@ func runScenario(sc scenario, whole *options, words []string, stdout, stderr io.
 		return err
 	}
 	defer s.client.close() //nolint:errcheck // the process ends
+	defer s.endOnSignal()()
 	if err := s.client.reach(); err != nil {
 		return err
 	}
@@ -94,6 +98,19 @@ func runScenario(sc scenario, whole *options, words []string, stdout, stderr io.
 	}
 	s.report.require(err == nil, "%v", err)
 	return s.finish(stdout)
+}
+
+// endOnSignal has Ctrl-C and SIGTERM end the run with errInterrupted, until stop is called.
+func (s *session) endOnSignal() (stop func()) {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	forget := context.AfterFunc(ctx, func() {
+		s.client.interrupted.Store(true)
+		s.wake()
+	})
+	return func() {
+		forget()
+		cancel()
+	}
 }
 
 // hire starts the hands of a run, one for each of the parts.
